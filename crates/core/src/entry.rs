@@ -1,0 +1,56 @@
+//! What a key holds: a value, when it dies, and which write it came from.
+
+use bytes::Bytes;
+
+use crate::port::Timestamp;
+use crate::version::Version;
+
+/// The longest value taken, in bytes (512 MiB, as Redis has it).
+pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// A present key: its value, the end of its life if it has one, and the version of the write that made it.
+///
+/// `expires_at` is the life of the data, kept in the store; how long a cached copy may be used is another
+/// matter and is never shown here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The bytes as they were written.
+    pub value: Bytes,
+    /// From this moment on the key is absent.
+    pub expires_at: Option<Timestamp>,
+    /// Orders this write among all writes of the key.
+    pub version: Version,
+}
+
+impl Entry {
+    /// True from the moment `expires_at` names on.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// What a write makes of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The key holds `value` until `expires_at`, or for ever.
+    Put {
+        /// The bytes to keep.
+        value: Bytes,
+        /// When the key dies by itself.
+        expires_at: Option<Timestamp>,
+    },
+    /// The key is absent.
+    Delete,
+}
+
+impl Change {
+    /// Length of the value in bytes; nothing for a delete.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            Self::Put { value, .. } => value.len(),
+            Self::Delete => 0,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A store in memory: rows in ordered maps behind one lock, which makes every call a transaction.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::entry::{Change, Entry};
+use crate::key::Key;
+use crate::port::{
+    Batch, BoxFuture, Capabilities, Guard, Outcome, Resolution, RowKey, Store, StoreError, Swept,
+    TableId, TableSpec, Ticket, Timestamp, Write,
+};
+use crate::version::Version;
+
+/// A store that forgets everything with the process.
+///
+/// A clone is a new connection to the same rows, open also when the one it came from is closed: a test keeps
+/// one while the layer is thrown away and built anew.
+#[derive(Default)]
+pub struct MemoryStore {
+    rows: Arc<Mutex<Database>>,
+    closed: AtomicBool,
+}
+
+impl Clone for MemoryStore {
+    fn clone(&self) -> Self {
+        Self {
+            rows: Arc::clone(&self.rows),
+            closed: AtomicBool::new(false),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Database {
+    generation: u64,
+    /// The last version issued.
+    issued: Version,
+    tables: Vec<Table>,
+}
+
+struct Table {
+    spec: TableSpec,
+    rows: BTreeMap<Key, Entry>,
+    /// Versions of deleted keys, and when they were deleted.
+    deleted: HashMap<Key, (Version, Timestamp)>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The row of `key` in the table of this name, expired or not. For tests.
+    #[must_use]
+    pub fn row(&self, table: &str, key: &Key) -> Option<Entry> {
+        let database = self.lock();
+        database
+            .tables
+            .iter()
+            .find(|t| t.spec.name == table)?
+            .rows
+            .get(key)
+            .cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Database> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, Database>, StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::unavailable("the store is closed"));
+        }
+        Ok(self.lock())
+    }
+}
+
+impl Database {
+    fn issue(&mut self) -> Version {
+        let floor = Version::compose(self.generation, 0);
+        self.issued = Version::from_raw(self.issued.max(floor).raw() + 1);
+        self.issued
+    }
+
+    fn table(&mut self, id: TableId) -> Result<&mut Table, StoreError> {
+        self.tables
+            .get_mut(usize::from(id.0))
+            .ok_or_else(|| StoreError::configuration(format_args!("no table has the id {}", id.0)))
+    }
+
+    fn apply_one(&mut self, write: &Write, now: Timestamp) -> Result<Outcome, StoreError> {
+        let table = self.table(write.table)?;
+        let row = table.rows.get(&write.key);
+        let live = row
+            .filter(|row| !row.is_expired(now))
+            .map(|row| row.version);
+        let known = row.map_or(Version::NONE, |row| row.version);
+        let known = known.max(table.deleted.get(&write.key).map_or(Version::NONE, |d| d.0));
+        let version = match write.guard {
+            Guard::Unchanged(expected) if expected != live => return Ok(Outcome::Changed),
+            Guard::IfNewer(version) if version <= known => return Ok(Outcome::Superseded),
+            Guard::IfNewer(version) => version,
+            Guard::Always | Guard::Unchanged(_) => self.issue(),
+        };
+        let table = self.table(write.table)?;
+        match &write.change {
+            Change::Put { value, expires_at } => {
+                let entry = Entry {
+                    value: value.clone(),
+                    expires_at: *expires_at,
+                    version,
+                };
+                table.rows.insert(write.key.clone(), entry);
+            }
+            Change::Delete => {
+                let removed = table.rows.remove(&write.key).is_some();
+                if removed || matches!(write.guard, Guard::IfNewer(_)) {
+                    table.deleted.insert(write.key.clone(), (version, now));
+                }
+            }
+        }
+        Ok(Outcome::Applied {
+            version,
+            existed: live.is_some(),
+        })
+    }
+}
+
+fn ready<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(answer))
+}
+
+impl Store for MemoryStore {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            lanes: 4,
+            batch_max: 1000,
+            durable: false,
+        }
+    }
+
+    fn open_table<'a>(&'a self, spec: &'a TableSpec) -> BoxFuture<'a, Result<TableId, StoreError>> {
+        ready(self.open().and_then(|mut database| {
+            let found = database
+                .tables
+                .iter()
+                .position(|t| t.spec.name == spec.name);
+            let index = match found {
+                Some(index) if database.tables[index].spec.columns != spec.columns => {
+                    return Err(StoreError::configuration(format_args!(
+                        "table {} is already open with other columns",
+                        spec.name
+                    )));
+                }
+                Some(index) => index,
+                None => {
+                    database.tables.push(Table {
+                        spec: spec.clone(),
+                        rows: BTreeMap::new(),
+                        deleted: HashMap::new(),
+                    });
+                    database.tables.len() - 1
+                }
+            };
+            u16::try_from(index)
+                .map(TableId)
+                .map_err(|_| StoreError::configuration("more than 65536 tables"))
+        }))
+    }
+
+    fn open_generation(&self, at_least: u64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(self.open().map(|mut database| {
+            database.generation = (database.generation + 1).max(at_least);
+            database.generation
+        }))
+    }
+
+    fn load<'a>(
+        &'a self,
+        keys: &'a [RowKey],
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<Option<Entry>>, StoreError>> {
+        ready(self.open().and_then(|mut database| {
+            let read = |(table, key): &RowKey| {
+                let row = database.table(*table)?.rows.get(key);
+                Ok(row.filter(|row| !row.is_expired(now)).cloned())
+            };
+            keys.iter().map(read).collect()
+        }))
+    }
+
+    fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
+        ready(self.open().and_then(|mut database| {
+            if let Some(item) = batch
+                .writes
+                .iter()
+                .position(|w| database.table(w.table).is_err())
+            {
+                return Err(StoreError::refused_item(item, "no such table"));
+            }
+            batch
+                .writes
+                .iter()
+                .map(|write| database.apply_one(write, batch.now))
+                .collect()
+        }))
+    }
+
+    fn resolve(&self, _: Ticket) -> BoxFuture<'_, Result<Resolution, StoreError>> {
+        ready(Ok(Resolution::Forgotten))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        table: TableId,
+        after: Option<&'a Key>,
+        limit: usize,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<(Key, Entry)>, StoreError>> {
+        ready(self.open().and_then(|mut database| {
+            let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.clone()));
+            let rows = database.table(table)?.rows.range((from, Bound::Unbounded));
+            let live = rows.filter(|(_, row)| !row.is_expired(now));
+            Ok(live
+                .take(limit)
+                .map(|(key, row)| (key.clone(), row.clone()))
+                .collect())
+        }))
+    }
+
+    fn count(&self, table: TableId, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(self.open().and_then(|mut database| {
+            let rows = database.table(table)?.rows.values();
+            Ok(rows.filter(|row| !row.is_expired(now)).count() as u64)
+        }))
+    }
+
+    fn sweep(
+        &self,
+        table: TableId,
+        now: Timestamp,
+        remember: Duration,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Swept, StoreError>> {
+        ready(self.open().and_then(|mut database| {
+            let table = database.table(table)?;
+            let dead = table.rows.iter().filter(|(_, row)| row.is_expired(now));
+            let dead: Vec<_> = dead
+                .take(limit)
+                .map(|(k, row)| (k.clone(), row.version))
+                .collect();
+            for (key, version) in &dead {
+                table.rows.remove(key);
+                table.deleted.insert(key.clone(), (*version, now));
+            }
+            let old = table
+                .deleted
+                .iter()
+                .filter(|(_, (_, at))| now.since(*at) > remember);
+            let old: Vec<_> = old.take(limit).map(|(key, _)| key.clone()).collect();
+            for key in &old {
+                table.deleted.remove(key);
+            }
+            Ok(Swept {
+                expired: dead.len() as u64,
+                forgotten: old.len() as u64,
+            })
+        }))
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(self.open().map(drop))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.closed.store(true, Ordering::Release);
+        ready(())
+    }
+}

@@ -1,0 +1,362 @@
+//! The port to the system of record.
+//!
+//! A store keeps rows in tables: key, value, version, end of life. It applies batches all or nothing, issues
+//! versions in commit order from under the row lock, and remembers the versions of deleted keys so that a
+//! late write cannot bring one back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{BoxFuture, Timestamp};
+use crate::entry::{Change, Entry};
+use crate::key::Key;
+use crate::version::Version;
+
+/// A table that [`Store::open_table`] opened. Small and dense: usable as an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TableId(pub u16);
+
+/// A key in a table.
+pub type RowKey = (TableId, Key);
+
+/// How a store table keeps values, where the store tells types apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ValueType {
+    /// Text where a value is text, so that a person can read the table, and bytes in a column beside it
+    /// where it is not. Takes every value.
+    #[default]
+    Auto,
+    /// Text: values must be UTF-8 without NUL.
+    Text,
+    /// Raw bytes.
+    Bytes,
+    /// `json`: values must be JSON; their text is kept as it was written.
+    Json,
+    /// `jsonb`: values must be JSON; spacing and the order of names are the database's.
+    Jsonb,
+}
+
+/// The names of a table's columns. Checked and quoted by the store; never taken from a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Columns {
+    /// The key, alone in a primary key or unique constraint.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// The version: a 64-bit integer.
+    pub version: String,
+    /// The end of life, or nothing if rows of this table live for ever.
+    pub expires_at: Option<String>,
+    /// When the row was last written, by the clock of the store; for people only.
+    pub updated_at: Option<String>,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self {
+            key: "key".into(),
+            value: "value".into(),
+            version: "version".into(),
+            expires_at: Some("expires_at".into()),
+            updated_at: Some("updated_at".into()),
+        }
+    }
+}
+
+/// A key-value table as a class names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableSpec {
+    /// The name, optionally `schema.table` where the store has schemas.
+    pub name: String,
+    /// Its columns.
+    pub columns: Columns,
+    /// How values are kept when the table is made here. An existing table tells its own types.
+    pub value_type: ValueType,
+    /// Make the table if it does not exist; otherwise a missing table is refused.
+    pub create: bool,
+}
+
+impl TableSpec {
+    /// The default table of this name: default columns, made if missing.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            columns: Columns::default(),
+            value_type: ValueType::default(),
+            create: true,
+        }
+    }
+}
+
+/// When a write applies, and who numbers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Guard {
+    /// Always; the store issues the version. What write-through and write-around use.
+    Always,
+    /// Only if the row still has this version, or with nothing is still absent (an expired row is absent);
+    /// the store issues the version. What a change that depends on the present value uses.
+    Unchanged(Option<Version>),
+    /// Only if the version is newer than what the store holds and than what it remembers of a deleted key;
+    /// the row takes this version. What a flush uses. Applying the same write twice is the same as once.
+    IfNewer(Version),
+}
+
+/// One write of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Write {
+    /// The table.
+    pub table: TableId,
+    /// The key.
+    pub key: Key,
+    /// What to make of it.
+    pub change: Change,
+    /// When it applies.
+    pub guard: Guard,
+}
+
+/// Writes that commit together or not at all. The caller guarantees that no key stands in it twice.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The writes, in any order.
+    pub writes: Vec<Write>,
+    /// The present, by the clock of the layer: rows expired by then are absent.
+    pub now: Timestamp,
+}
+
+/// What became of one write of a batch that committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is in the store under this version.
+    Applied {
+        /// Issued by the store, or the one the guard brought.
+        version: Version,
+        /// Whether a live row (one not expired) was there before.
+        existed: bool,
+    },
+    /// [`Guard::IfNewer`]: the store already has, or remembers deleting, this or a newer version.
+    Superseded,
+    /// [`Guard::Unchanged`]: the row is not as the caller believed; nothing was written.
+    Changed,
+}
+
+/// Names a batch whose commit was not answered, for [`Store::resolve`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket(pub u64);
+
+/// What became of a batch whose commit was not answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resolution {
+    /// It is in the store.
+    Committed,
+    /// It is not and never will be.
+    Aborted,
+    /// The store is still at it; ask again.
+    Pending,
+    /// The store is too far on to tell. The writer is gone for certain: nothing more will change.
+    Forgotten,
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Swept {
+    /// Expired rows removed.
+    pub expired: u64,
+    /// Remembered versions of deleted keys dropped.
+    pub forgotten: u64,
+}
+
+/// What a store is good at, for those who size work for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// How many lanes make sense: about how many batches the store commits at once with profit.
+    pub lanes: usize,
+    /// The most keys that one call of `load` or `apply` should carry.
+    pub batch_max: usize,
+    /// Rows survive the end of the process.
+    pub durable: bool,
+}
+
+/// Why a store did not do as asked. Cloneable, because one failure answers many callers.
+///
+/// Messages name tables, columns, constraints and codes, and never a value.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// This batch will never succeed as it is: a constraint, a type, a privilege. Nothing was written.
+    #[error("the store refused the write: {message}{}", code.as_deref().map(|c| format!(" (code {c})")).unwrap_or_default())]
+    Refused {
+        /// The index in the batch of the write at fault, where the store can tell.
+        item: Option<usize>,
+        /// The store's own code (SQLSTATE, SQLite's extended code), where there is one.
+        code: Option<Arc<str>>,
+        /// What was refused, in words.
+        message: Arc<str>,
+    },
+    /// The store could not be reached, or asked to be tried again. Nothing was written.
+    #[error("the store is unavailable: {message}")]
+    Unavailable {
+        /// What went wrong.
+        message: Arc<str>,
+    },
+    /// The batch was sent to be committed and the answer was lost: it is wholly in the store, or wholly not.
+    #[error("the outcome of the write is unknown: {message}")]
+    Unknown {
+        /// To ask later with, where the store can tell later.
+        ticket: Option<Ticket>,
+        /// What went wrong.
+        message: Arc<str>,
+    },
+    /// The configuration and the store disagree: a table, a column, a type, an address.
+    #[error("{message}")]
+    Configuration {
+        /// What disagrees, naming the table and column.
+        message: Arc<str>,
+    },
+}
+
+impl StoreError {
+    /// A permanent refusal without a known culprit.
+    pub fn refused(code: Option<&str>, message: impl fmt::Display) -> Self {
+        Self::Refused {
+            item: None,
+            code: code.map(Arc::from),
+            message: message.to_string().into(),
+        }
+    }
+
+    /// A permanent refusal of the write at `item`.
+    pub fn refused_item(item: usize, message: impl fmt::Display) -> Self {
+        Self::Refused {
+            item: Some(item),
+            code: None,
+            message: message.to_string().into(),
+        }
+    }
+
+    /// A failure to try again after.
+    pub fn unavailable(message: impl fmt::Display) -> Self {
+        Self::Unavailable {
+            message: message.to_string().into(),
+        }
+    }
+
+    /// A commit without an answer.
+    pub fn unknown(ticket: Option<Ticket>, message: impl fmt::Display) -> Self {
+        Self::Unknown {
+            ticket,
+            message: message.to_string().into(),
+        }
+    }
+
+    /// A disagreement between configuration and store.
+    pub fn configuration(message: impl fmt::Display) -> Self {
+        Self::Configuration {
+            message: message.to_string().into(),
+        }
+    }
+}
+
+/// The system of record.
+///
+/// Implementations are shared by all lanes and take calls concurrently. Every call makes its own way to the
+/// database: a lost connection is made anew by the next call, not by a restart.
+///
+/// Inputs are hostile: a key or value that the table's types cannot hold is [`StoreError::Refused`] with the
+/// item's index; it is never cut, replaced or a panic.
+pub trait Store: Send + Sync + 'static {
+    /// One word for people: `postgres`, `sqlite`, `memory`.
+    fn name(&self) -> &'static str;
+
+    /// What this store is good at. Constant.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Opens a table: makes it if `spec.create` and it is missing, otherwise reads it from the catalogue and
+    /// refuses what does not fit with [`StoreError::Configuration`], naming the column. Opening the same
+    /// spec twice returns the same id; the same name with other columns is refused.
+    fn open_table<'a>(&'a self, spec: &'a TableSpec) -> BoxFuture<'a, Result<TableId, StoreError>>;
+
+    /// Takes a new generation, durably: greater than every one taken before and at least `at_least`. On
+    /// return, every version this store issues is at least [`Version::compose`]`(generation, 0)`.
+    fn open_generation(&self, at_least: u64) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Reads rows: one answer per key, in the order asked; absent and expired rows are `None`. The state read
+    /// is the state at some moment between call and return, never an earlier one. Keys may repeat. A key the
+    /// table's key type cannot hold is simply absent. Safe to drop.
+    fn load<'a>(
+        &'a self,
+        keys: &'a [RowKey],
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<Option<Entry>>, StoreError>>;
+
+    /// Applies a batch in one transaction: one outcome per write, in the order given, or an error and none
+    /// of it. On return with outcomes the batch is durable and seen by every later `load`.
+    ///
+    /// Versions issued for a key rise strictly in commit order and are never used again, also after a
+    /// delete. A delete that removed a row, and a guarded delete in any case, leaves its version remembered
+    /// until [`Store::sweep`] drops it.
+    ///
+    /// If the future is dropped the batch is wholly applied or wholly not, and which is not known.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] and [`StoreError::Unavailable`] mean that nothing was written;
+    /// [`StoreError::Unknown`] that the commit was sent and its answer lost.
+    fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>>;
+
+    /// Tells what became of a batch that ended in [`StoreError::Unknown`].
+    fn resolve(&self, ticket: Ticket) -> BoxFuture<'_, Result<Resolution, StoreError>>;
+
+    /// The live rows of a table with a key greater than `after`, in the order of key bytes, at most `limit`.
+    /// Fewer than `limit` means the end was reached.
+    fn scan<'a>(
+        &'a self,
+        table: TableId,
+        after: Option<&'a Key>,
+        limit: usize,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<(Key, Entry)>, StoreError>>;
+
+    /// The number of live rows in a table.
+    fn count(&self, table: TableId, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Removes at most `limit` expired rows of a table, remembering their versions, and drops at most
+    /// `limit` of the table's remembered versions older than `remember`.
+    fn sweep(
+        &self,
+        table: TableId,
+        now: Timestamp,
+        remember: Duration,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Swept, StoreError>>;
+
+    /// Returns if the store answers.
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Finishes what is under way and lets go of connections, files and threads. Later calls answer
+    /// [`StoreError::Unavailable`]. Closing twice is the same as once.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The value of a put, if the write is one.
+impl Write {
+    /// The bytes to be put, or nothing for a delete.
+    #[must_use]
+    pub fn value(&self) -> Option<&Bytes> {
+        match &self.change {
+            Change::Put { value, .. } => Some(value),
+            Change::Delete => None,
+        }
+    }
+
+    /// When the row to be put dies, if it does.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        match self.change {
+            Change::Put { expires_at, .. } => expires_at,
+            Change::Delete => None,
+        }
+    }
+}
