@@ -1,1 +1,4 @@
 //! Conformance suites and fixtures.
+
+pub mod conformance;
+pub mod servers;

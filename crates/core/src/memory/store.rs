@@ -12,7 +12,7 @@ use crate::port::{
     Batch, BoxFuture, Capabilities, Guard, Outcome, Resolution, RowKey, Store, StoreError, Swept,
     TableId, TableSpec, Ticket, Timestamp, Write,
 };
-use crate::version::Version;
+use crate::version::{GENERATION_MAX, Version};
 
 /// A store that forgets everything with the process.
 ///
@@ -81,10 +81,14 @@ impl MemoryStore {
 }
 
 impl Database {
-    fn issue(&mut self) -> Version {
+    /// A version greater than every one issued before and than `known`, which may have come with a guard.
+    fn issue(&mut self, known: Version) -> Result<Version, StoreError> {
         let floor = Version::compose(self.generation, 0);
         self.issued = Version::from_raw(self.issued.max(floor).raw() + 1);
-        self.issued
+        let version = self.issued.raw().max(known.raw().saturating_add(1));
+        i64::try_from(version)
+            .map(|_| Version::from_raw(version))
+            .map_err(|_| StoreError::refused(None, "no version is left for this key"))
     }
 
     fn table(&mut self, id: TableId) -> Result<&mut Table, StoreError> {
@@ -93,20 +97,31 @@ impl Database {
             .ok_or_else(|| StoreError::configuration(format_args!("no table has the id {}", id.0)))
     }
 
-    fn apply_one(&mut self, write: &Write, now: Timestamp) -> Result<Outcome, StoreError> {
+    /// What is to become of a write; nothing is changed but the counter of versions.
+    fn decide(&mut self, write: &Write, now: Timestamp) -> Result<Outcome, StoreError> {
         let table = self.table(write.table)?;
         let row = table.rows.get(&write.key);
         let live = row
             .filter(|row| !row.is_expired(now))
             .map(|row| row.version);
-        let known = row.map_or(Version::NONE, |row| row.version);
-        let known = known.max(table.deleted.get(&write.key).map_or(Version::NONE, |d| d.0));
-        let version = match write.guard {
-            Guard::Unchanged(expected) if expected != live => return Ok(Outcome::Changed),
-            Guard::IfNewer(version) if version <= known => return Ok(Outcome::Superseded),
-            Guard::IfNewer(version) => version,
-            Guard::Always | Guard::Unchanged(_) => self.issue(),
+        let deleted = table.deleted.get(&write.key).map(|d| d.0);
+        let known = row
+            .map(|row| row.version)
+            .max(deleted)
+            .unwrap_or(Version::NONE);
+        let version = match write.guard.admit(live, known) {
+            Err(outcome) => return Ok(outcome),
+            Ok(Some(version)) if i64::try_from(version.raw()).is_err() => {
+                return Err(StoreError::refused(None, "the version is out of range"));
+            }
+            Ok(Some(version)) => version,
+            Ok(None) => self.issue(known)?,
         };
+        let existed = live.is_some();
+        Ok(Outcome::Applied { version, existed })
+    }
+
+    fn write(&mut self, write: &Write, version: Version, now: Timestamp) -> Result<(), StoreError> {
         let table = self.table(write.table)?;
         match &write.change {
             Change::Put { value, expires_at } => {
@@ -118,16 +133,43 @@ impl Database {
                 table.rows.insert(write.key.clone(), entry);
             }
             Change::Delete => {
+                // A delete that changed nothing is remembered only where it is guarded or moves on what
+                // is remembered already: deletes of keys that never were must not fill the store.
                 let removed = table.rows.remove(&write.key).is_some();
-                if removed || matches!(write.guard, Guard::IfNewer(_)) {
+                let remembered = table.deleted.contains_key(&write.key);
+                if removed || remembered || write.guard != Guard::Always {
                     table.deleted.insert(write.key.clone(), (version, now));
                 }
             }
         }
-        Ok(Outcome::Applied {
-            version,
-            existed: live.is_some(),
-        })
+        Ok(())
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<Vec<Outcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(batch.writes.len());
+        for (item, write) in batch.writes.iter().enumerate() {
+            outcomes.push(
+                self.decide(write, batch.now)
+                    .map_err(|e| at_item(item, e))?,
+            );
+        }
+        for (write, outcome) in batch.writes.iter().zip(&outcomes) {
+            if let Outcome::Applied { version, .. } = outcome {
+                self.write(write, *version, batch.now)?;
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+fn at_item(item: usize, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Refused { message, code, .. } => StoreError::Refused {
+            item: Some(item),
+            code,
+            message,
+        },
+        other => StoreError::refused_item(item, other),
     }
 }
 
@@ -178,9 +220,15 @@ impl Store for MemoryStore {
     }
 
     fn open_generation(&self, at_least: u64) -> BoxFuture<'_, Result<u64, StoreError>> {
-        ready(self.open().map(|mut database| {
-            database.generation = (database.generation + 1).max(at_least);
-            database.generation
+        ready(self.open().and_then(|mut database| {
+            let generation = (database.generation + 1).max(at_least);
+            if generation > GENERATION_MAX {
+                return Err(StoreError::configuration(format_args!(
+                    "generation {generation} is asked for and {GENERATION_MAX} is the last there is"
+                )));
+            }
+            database.generation = generation;
+            Ok(generation)
         }))
     }
 
@@ -199,20 +247,7 @@ impl Store for MemoryStore {
     }
 
     fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
-        ready(self.open().and_then(|mut database| {
-            if let Some(item) = batch
-                .writes
-                .iter()
-                .position(|w| database.table(w.table).is_err())
-            {
-                return Err(StoreError::refused_item(item, "no such table"));
-            }
-            batch
-                .writes
-                .iter()
-                .map(|write| database.apply_one(write, batch.now))
-                .collect()
-        }))
+        ready(self.open().and_then(|mut database| database.apply(batch)))
     }
 
     fn resolve(&self, _: Ticket) -> BoxFuture<'_, Result<Resolution, StoreError>> {

@@ -105,6 +105,25 @@ pub enum Guard {
     IfNewer(Version),
 }
 
+impl Guard {
+    /// What this guard says of a key of which the store holds the `live` version, if it is present, and
+    /// knows `known`: the newest of its row, expired or not, and of what it remembers of a deletion.
+    ///
+    /// The version the write brings, or nothing if the store is to issue one greater than `known`.
+    ///
+    /// # Errors
+    /// The outcome of a write that does not apply.
+    pub fn admit(self, live: Option<Version>, known: Version) -> Result<Option<Version>, Outcome> {
+        match self {
+            Self::Always => Ok(None),
+            Self::Unchanged(expected) if expected == live => Ok(None),
+            Self::Unchanged(_) => Err(Outcome::Changed),
+            Self::IfNewer(version) if version > known => Ok(Some(version)),
+            Self::IfNewer(_) => Err(Outcome::Superseded),
+        }
+    }
+}
+
 /// One write of a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Write {

@@ -1,0 +1,3 @@
+//! One suite per port: what every implementation must do, as named cases for an adapter's author to run.
+
+pub mod store;
