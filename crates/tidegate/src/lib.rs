@@ -1,1 +1,4 @@
 //! What library users add.
+
+#[cfg(feature = "journal")]
+pub mod journal;

@@ -1,3 +1,4 @@
 //! One suite per port: what every implementation must do, as named cases for an adapter's author to run.
 
+pub mod journal;
 pub mod store;
