@@ -7,12 +7,13 @@
 mod conversation;
 #[path = "wire/scenario.rs"]
 mod scenario;
-#[path = "wire/servers.rs"]
-mod servers;
+#[path = "wire/tidegate.rs"]
+mod tidegate;
 
 use conversation::hold;
 use scenario::Scenario;
-use servers::{Redis, Tidegate};
+use tidegate::Tidegate;
+use tidegate_testkit::servers::Redis;
 
 macro_rules! scenarios {
     ($($name:ident)*) => {

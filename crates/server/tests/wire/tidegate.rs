@@ -1,55 +1,8 @@
-//! Private servers on free loopback ports, ended with the value that holds them.
+//! A private tidegate on a free loopback port, ended with the value that holds it.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
-
-/// A Redis without persistence, in a folder of its own.
-pub(crate) struct Redis {
-    /// Held so that it ends with this value.
-    _process: Process,
-    port: u16,
-}
-
-impl Redis {
-    pub(crate) fn start() -> Self {
-        // Another program may take the free port before Redis does; then the next one is tried.
-        for _ in 0..10 {
-            let port = free_port();
-            let folder = TempDir::new().expect("a temporary folder");
-            let mut command = Command::new("redis-server");
-            command
-                .args([
-                    "--port",
-                    &port.to_string(),
-                    "--bind",
-                    "127.0.0.1",
-                    "--save",
-                    "",
-                ])
-                .args(["--appendonly", "no", "--daemonize", "no", "--dir"])
-                .arg(folder.path());
-            let mut process = Process::start(command, folder).unwrap_or_else(|error| {
-                panic!(
-                    "cannot start redis-server ({error}); the wire tests compare tidegate with a \
-                     real Redis 7: install the package `redis-server`"
-                )
-            });
-            if process.wait_for("Ready to accept connections").is_some() {
-                return Self {
-                    _process: process,
-                    port,
-                };
-            }
-        }
-        panic!("redis-server ended ten times before it was ready");
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-}
 
 /// A tidegate with its embedded default store, in a folder of its own.
 pub(crate) struct Tidegate {
@@ -140,9 +93,4 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
 }
