@@ -45,6 +45,19 @@ pub enum Change {
 }
 
 impl Change {
+    /// What the key holds after the change, as the write of `version`.
+    #[must_use]
+    pub fn to_entry(&self, version: Version) -> Option<Entry> {
+        match self {
+            Self::Put { value, expires_at } => Some(Entry {
+                value: value.clone(),
+                expires_at: *expires_at,
+                version,
+            }),
+            Self::Delete => None,
+        }
+    }
+
     /// Length of the value in bytes; nothing for a delete.
     #[must_use]
     pub fn value_bytes(&self) -> usize {

@@ -1,0 +1,275 @@
+//! Classes of data: a named set of keys with one strategy and one policy.
+
+mod pattern;
+mod set;
+
+use std::time::Duration;
+
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::port::TableSpec;
+use crate::receipt::Durability;
+
+pub use pattern::Pattern;
+pub(crate) use set::ClassSet;
+
+/// The class of every key that no other class names.
+pub const DEFAULT_CLASS: &str = "default";
+
+/// The table of the class `default` unless it names another.
+pub const DEFAULT_TABLE: &str = "entries";
+
+/// When the store has a write, and what the cache has of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Strategy {
+    /// Store first, then cache. The cache never serves what the store does not hold.
+    #[default]
+    WriteThrough,
+    /// Journal and cache first, acknowledged at once; the store follows in batches.
+    WriteBack,
+    /// Store only; the cached copy is invalidated and reads fill it.
+    WriteAround,
+    /// Reads as write-through; writes are refused.
+    ReadOnly,
+    /// No store: what is evicted or expires is gone.
+    CacheOnly,
+}
+
+impl Strategy {
+    /// Its name in configuration, metrics and errors.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WriteThrough => "write-through",
+            Self::WriteBack => "write-back",
+            Self::WriteAround => "write-around",
+            Self::ReadOnly => "read-only",
+            Self::CacheOnly => "cache-only",
+        }
+    }
+
+    /// Every strategy.
+    pub const ALL: [Self; 5] = [
+        Self::WriteThrough,
+        Self::WriteBack,
+        Self::WriteAround,
+        Self::ReadOnly,
+        Self::CacheOnly,
+    ];
+}
+
+impl std::str::FromStr for Strategy {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == name).ok_or_else(|| {
+            Error::configuration(format_args!(
+                "strategy '{name}' is none of write-through, write-back, write-around, read-only, cache-only"
+            ))
+        })
+    }
+}
+
+/// What a write-back write does when the class has as many dirty bytes as it may.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum WhenFull {
+    /// Waits for the flusher, at most [`Class::block_timeout`], then is refused as overloaded.
+    #[default]
+    Block,
+    /// Is refused as overloaded at once.
+    Reject,
+}
+
+/// A named set of keys with one strategy and one policy. Durations of zero mean what their field says.
+///
+/// ```
+/// # use tidegate_core::{Class, Strategy};
+/// # use std::time::Duration;
+/// let sessions = Class::new("session", "session:*")
+///     .strategy(Strategy::WriteBack)
+///     .linger(Duration::from_millis(20));
+/// assert_eq!(sessions.table.name, "session");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// Its name: letters, digits, `_` and `-`, unique.
+    pub name: String,
+    /// Which keys belong to it. Of several that match, the longest literal prefix wins.
+    pub keys: Pattern,
+    /// When the store has a write.
+    pub strategy: Strategy,
+    /// How typed values become bytes.
+    pub codec: Codec,
+    /// Its table in the store. Classes may share one.
+    pub table: TableSpec,
+    /// How long a cached copy may be used, jittered downwards by up to [`ttl_jitter`](Self::ttl_jitter);
+    /// nothing means until it is evicted or written.
+    pub ttl: Option<Duration>,
+    /// The largest share of the ttl taken off at random, so that copies made together do not expire
+    /// together. Between 0 and 1.
+    pub ttl_jitter: f64,
+    /// How long an absent key is remembered as absent; zero: not at all.
+    pub negative_ttl: Duration,
+    /// How long past its ttl a copy may still be served while the store cannot be read; zero: not at all.
+    pub stale_if_error: Duration,
+    /// How long a reader waits for a load.
+    pub load_timeout: Duration,
+    /// Write-back: what an acknowledgement means. [`Durability::Journal`] or [`Durability::Memory`].
+    pub durability: Durability,
+    /// Write-back: how long a dirty entry waits for others to share its batch.
+    pub linger: Duration,
+    /// Write-back: how many entries make a full batch.
+    pub batch: usize,
+    /// Write-back: the bound on dirty bytes (keys, values and overhead).
+    pub dirty_bytes_max: u64,
+    /// Write-back: what a write does at that bound.
+    pub when_full: WhenFull,
+    /// Write-back: how long a write waits at that bound.
+    pub block_timeout: Duration,
+}
+
+impl Class {
+    /// A write-through class of this name for the keys of this pattern, with the table of its own name.
+    #[must_use]
+    pub fn new(name: impl Into<String>, keys: &str) -> Self {
+        let name = name.into();
+        Self {
+            table: TableSpec::named(&name),
+            name,
+            keys: Pattern::new(keys),
+            strategy: Strategy::default(),
+            codec: Codec::default(),
+            ttl: None,
+            ttl_jitter: 0.1,
+            negative_ttl: Duration::from_secs(1),
+            stale_if_error: Duration::ZERO,
+            load_timeout: Duration::from_secs(5),
+            durability: Durability::Journal,
+            linger: Duration::from_millis(50),
+            batch: 1000,
+            dirty_bytes_max: 64 << 20,
+            when_full: WhenFull::default(),
+            block_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// The class of every key that no other class names: write-through, table [`DEFAULT_TABLE`].
+    #[must_use]
+    pub fn default_class() -> Self {
+        Self {
+            table: TableSpec::named(DEFAULT_TABLE),
+            ..Self::new(DEFAULT_CLASS, "*")
+        }
+    }
+
+    /// Sets the strategy.
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Sets the codec of typed values.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Sets the table, by its name with the default columns.
+    #[must_use]
+    pub fn table(mut self, name: &str) -> Self {
+        self.table = TableSpec::named(name);
+        self
+    }
+
+    /// Sets how long a cached copy may be used.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets how long an absent key is remembered.
+    #[must_use]
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = ttl;
+        self
+    }
+
+    /// Sets how long past its ttl a copy may be served while the store cannot be read.
+    #[must_use]
+    pub fn stale_if_error(mut self, limit: Duration) -> Self {
+        self.stale_if_error = limit;
+        self
+    }
+
+    /// Sets what a write-back acknowledgement means.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets how long a dirty entry waits for others to share its batch.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Sets how many entries make a full batch.
+    #[must_use]
+    pub fn batch(mut self, entries: usize) -> Self {
+        self.batch = entries;
+        self
+    }
+
+    /// Sets the bound on dirty bytes and what a write does there.
+    #[must_use]
+    pub fn dirty_bytes_max(mut self, bytes: u64, when_full: WhenFull) -> Self {
+        self.dirty_bytes_max = bytes;
+        self.when_full = when_full;
+        self
+    }
+
+    /// Refuses what contradicts itself, naming the option.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let refuse = |option: &str, why: &str| {
+            Err(Error::configuration(format_args!(
+                "class '{}': {option} {why}",
+                self.name
+            )))
+        };
+        let named = !self.name.is_empty()
+            && self
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if !named {
+            return refuse("name", "must be letters, digits, '_' and '-'");
+        }
+        if !(0.0..=1.0).contains(&self.ttl_jitter) {
+            return refuse("ttl_jitter", "must be between 0 and 1");
+        }
+        if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return refuse("ttl", "must not be zero");
+        }
+        if self.load_timeout.is_zero() {
+            return refuse("load_timeout", "must not be zero");
+        }
+        if self.batch == 0 {
+            return refuse("batch", "must be at least 1");
+        }
+        if self.dirty_bytes_max == 0 {
+            return refuse("dirty_max", "must not be zero");
+        }
+        if self.strategy == Strategy::WriteBack && self.durability == Durability::Store {
+            return refuse(
+                "durability",
+                "of a write-back class is 'journal' or 'memory'",
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! Building a gate: parts, checks, tables, generation, replay, drivers, in this order.
+
+use std::sync::Arc;
+
+use super::{Gate, Handle};
+use crate::budget::DirtyBudget;
+use crate::class::{Class, ClassSet, Strategy};
+use crate::error::{Error, Result};
+use crate::flush;
+use crate::lane::Road;
+use crate::layer::{ClassState, Layer, Parts};
+use crate::port::{Clock, Journal, Store};
+use crate::read;
+use crate::receipt::Durability;
+use crate::recover;
+use crate::stats::Counters;
+use crate::strategy;
+use crate::sweep;
+
+/// What a gate is to be made of. A clock and a store are needed, a journal if a class is write-back with
+/// durability `journal`; everything else has a default.
+#[derive(Default)]
+#[must_use = "a builder does nothing until it is opened"]
+pub struct GateBuilder {
+    near_bytes: Option<u64>,
+    lanes: Option<usize>,
+    store: Option<Arc<dyn Store>>,
+    journal: Option<Arc<dyn Journal>>,
+    clock: Option<Arc<dyn Clock>>,
+    classes: Vec<Class>,
+}
+
+/// The near cache's bound unless another is given: 256 MiB.
+const NEAR_BYTES: u64 = 256 << 20;
+const LANES_MAX: usize = 1024;
+
+impl GateBuilder {
+    /// Bounds the near cache, in bytes of keys, values and overhead.
+    pub fn near_bytes(mut self, bytes: u64) -> Self {
+        self.near_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets the number of lanes; the store knows a good one.
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = Some(lanes);
+        self
+    }
+
+    /// Sets the store.
+    pub fn store(self, store: impl Store) -> Self {
+        self.store_arc(Arc::new(store))
+    }
+
+    /// Sets the store.
+    pub fn store_arc(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Sets the journal.
+    pub fn journal(self, journal: impl Journal) -> Self {
+        self.journal_arc(Arc::new(journal))
+    }
+
+    /// Sets the journal.
+    pub fn journal_arc(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Sets the clock.
+    pub fn clock(self, clock: impl Clock) -> Self {
+        self.clock_arc(Arc::new(clock))
+    }
+
+    /// Sets the clock.
+    pub fn clock_arc(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Adds a class.
+    pub fn class(mut self, class: Class) -> Self {
+        self.classes.push(class);
+        self
+    }
+
+    /// Adds classes.
+    pub fn classes(mut self, classes: impl IntoIterator<Item = Class>) -> Self {
+        self.classes.extend(classes);
+        self
+    }
+
+    /// Opens the tables, replays the journal and starts. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Configuration, naming the class, option, table or column, if the parts contradict each other or the
+    /// store; unavailable if the store cannot be reached.
+    pub async fn open(self) -> Result<Gate> {
+        let missing = |part: &str| Error::configuration(format_args!("a gate needs a {part}"));
+        let store = self.store.ok_or_else(|| missing("store"))?;
+        let clock = self.clock.ok_or_else(|| missing("clock"))?;
+        let classes = ClassSet::new(self.classes)?;
+        let lanes = self.lanes.unwrap_or_else(|| store.capabilities().lanes);
+        if lanes == 0 || lanes > LANES_MAX {
+            return Err(Error::configuration(format_args!(
+                "lanes must be 1 to {LANES_MAX}"
+            )));
+        }
+        let journalled = |class: &&Class| {
+            class.strategy == Strategy::WriteBack && class.durability == Durability::Journal
+        };
+        if let (Some(class), None) = (classes.classes().iter().find(journalled), &self.journal) {
+            return Err(Error::configuration(format_args!(
+                "class '{}' is write-back with durability 'journal', and there is no journal",
+                class.name
+            )));
+        }
+
+        let mut states = Vec::with_capacity(classes.classes().len());
+        for class in classes.classes() {
+            states.push(open_class(&*store, class).await?);
+        }
+        let recovered = match &self.journal {
+            Some(journal) => recover::read(&**journal, &classes).await?,
+            None => recover::Recovered::default(),
+        };
+        // Above every generation in the journal too, should the store have forgotten.
+        let generation = store.open_generation(recovered.generation + 1).await?;
+        let layer = Arc::new(Layer::new(Parts {
+            classes,
+            states,
+            near_bytes: self.near_bytes.unwrap_or(NEAR_BYTES),
+            lanes,
+            store,
+            journal: self.journal,
+            clock,
+            generation,
+        }));
+        recovered.restore(&layer).await?;
+        start(&layer);
+        Ok(Gate {
+            handle: Arc::new(Handle { layer }),
+        })
+    }
+}
+
+async fn open_class(store: &dyn Store, class: &Class) -> Result<ClassState> {
+    let name: Arc<str> = class.name.as_str().into();
+    let table = match class.strategy {
+        Strategy::CacheOnly => None,
+        _ => {
+            let opened = store.open_table(&class.table).await;
+            Some(opened.map_err(|error| Error::from(error).with_class(&name))?)
+        }
+    };
+    Ok(ClassState {
+        name,
+        table,
+        counters: Counters::default(),
+        budget: DirtyBudget::new(class.dirty_bytes_max),
+    })
+}
+
+/// Starts the drivers: for each lane its loads, its three roads of writes and its flusher; and the sweeper.
+fn start(layer: &Arc<Layer>) {
+    for lane in 0..layer.lanes.len() {
+        layer.spawn(read::drive_loads(Arc::clone(layer), lane));
+        for road in Road::ALL {
+            layer.spawn(strategy::drive(Arc::clone(layer), lane, road));
+        }
+        layer.spawn(flush::drive(Arc::clone(layer), lane));
+    }
+    layer.spawn(sweep::drive(Arc::clone(layer)));
+}

@@ -1,0 +1,55 @@
+//! Shutdown in order: no new work, finish what callers wait for, flush, stop the drivers, close journal and
+//! store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select;
+
+use crate::error::{Error, Result};
+use crate::flush::flush;
+use crate::layer::Layer;
+use crate::receipt::FlushReport;
+
+pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<FlushReport> {
+    if !layer.close() {
+        return Err(Error::closed());
+    }
+    let until = layer.clock.elapsed() + deadline;
+    let idle = std::pin::pin!(writes_answered(layer));
+    select(idle, layer.clock.sleep(deadline)).await;
+    let report = flush(layer, until.saturating_sub(layer.clock.elapsed())).await;
+    layer.stop();
+    // A driver in the middle of a commit that does not end is left behind: it holds nothing that is not in
+    // the journal or already answered as unknown.
+    let ended = std::pin::pin!(async {
+        for task in layer.take_tasks() {
+            // A task that panicked has said so.
+            drop(task.await);
+        }
+    });
+    let left = until
+        .saturating_sub(layer.clock.elapsed())
+        .max(Duration::from_secs(1));
+    select(ended, layer.clock.sleep(left)).await;
+    if let Some(journal) = &layer.journal {
+        journal.close().await;
+    }
+    layer.store.close().await;
+    Ok(report)
+}
+
+/// Returns when no write waits or is in flight.
+async fn writes_answered(layer: &Layer) {
+    for lane in &layer.lanes {
+        loop {
+            let settled = lane.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if lane.lock().is_idle() {
+                break;
+            }
+            settled.await;
+        }
+    }
+}

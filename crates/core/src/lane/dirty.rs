@@ -1,0 +1,402 @@
+//! The dirty entries of a lane: acknowledged and not yet in the store. No eviction touches them.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+
+use crate::entry::Change;
+use crate::error::Error;
+use crate::key::Key;
+use crate::port::Lsn;
+use crate::version::Version;
+
+/// Bytes counted for a dirty entry beside its key and value: its slots in the map and the two queues.
+pub(crate) const DIRTY_OVERHEAD_BYTES: u64 = 256;
+
+/// Where a dirty entry stands.
+#[derive(Clone, Debug)]
+pub(crate) enum DirtyState {
+    /// In the queue of the flusher.
+    Waiting,
+    /// On its way to the store.
+    Claimed,
+    /// The store refuses it.
+    Parked(Error),
+}
+
+/// An acknowledged write that the store does not have. A delete is a dirty tombstone.
+#[derive(Clone, Debug)]
+pub(crate) struct DirtyEntry {
+    pub(crate) class: usize,
+    pub(crate) change: Change,
+    pub(crate) version: Version,
+    /// Its record in the journal, if its class is journalled.
+    pub(crate) lsn: Option<Lsn>,
+    /// Since when the key has been dirty without a break, in elapsed time.
+    pub(crate) since: Duration,
+    /// Its turn in the queue of the flusher, given by [`Dirty`]: turns rise from the front to the back.
+    pub(crate) turn: u64,
+    pub(crate) state: DirtyState,
+}
+
+impl DirtyEntry {
+    pub(crate) fn bytes(&self, key: &Key) -> u64 {
+        dirty_bytes(key, self.change.value_bytes())
+    }
+}
+
+/// What a dirty entry of this key and value is counted as.
+pub(crate) fn dirty_bytes(key: &Key, value_bytes: usize) -> u64 {
+    DIRTY_OVERHEAD_BYTES + key.len() as u64 + value_bytes as u64
+}
+
+/// A dirty entry on its way to the store: what is written now, whatever the key holds when it arrives.
+#[derive(Clone)]
+pub(crate) struct Claim {
+    pub(crate) key: Key,
+    pub(crate) class: usize,
+    pub(crate) change: Change,
+    pub(crate) version: Version,
+}
+
+/// See the [module](self). Invariant (I8): a key is in `ready` if and only if its state is
+/// [`DirtyState::Waiting`].
+#[derive(Default)]
+pub(crate) struct Dirty {
+    entries: HashMap<Key, DirtyEntry, RandomState>,
+    /// Keys to be flushed, the one that has been dirty longest in front.
+    ready: VecDeque<Key>,
+    /// Records in the order of the journal; those that no entry has any more are skipped when they come to
+    /// the front, and swept out when they are most of the queue.
+    records: VecDeque<(Lsn, Key)>,
+    claimed: usize,
+    /// The first turn of the round that is under way.
+    claimed_turn: Option<u64>,
+    parked: usize,
+    next_turn: u64,
+    /// A flush was asked for: do not linger until everything is flushed.
+    pub(crate) hurry: bool,
+}
+
+impl Dirty {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&DirtyEntry> {
+        self.entries.get(key)
+    }
+
+    /// Takes a write that was acknowledged, or is about to be, in place of the key's earlier one (coalescing).
+    /// Returns what it replaced. One that is not newer than what is there is not taken and is itself
+    /// returned.
+    pub(crate) fn insert(&mut self, key: Key, mut entry: DirtyEntry) -> Option<DirtyEntry> {
+        if self
+            .entries
+            .get(&key)
+            .is_some_and(|old| old.version >= entry.version)
+        {
+            return Some(entry);
+        }
+        if let Some(lsn) = entry.lsn {
+            self.records.push_back((lsn, key.clone()));
+        }
+        entry.state = DirtyState::Waiting;
+        let since = entry.since;
+        let old = self.entries.insert(key.clone(), entry);
+        match old.as_ref().map(|old| &old.state) {
+            Some(DirtyState::Waiting) => {
+                // It keeps its place in the queue, and so the age of the oldest write it stands for.
+                if let (Some(entry), Some(old)) = (self.entries.get_mut(&key), &old) {
+                    entry.since = old.since.min(since);
+                    entry.turn = old.turn;
+                }
+            }
+            Some(DirtyState::Claimed) => {
+                self.claimed -= 1;
+                self.queue(key);
+            }
+            Some(DirtyState::Parked(_)) => {
+                self.parked -= 1;
+                self.queue(key);
+            }
+            None => self.queue(key),
+        }
+        self.sweep_records();
+        old
+    }
+
+    fn queue(&mut self, key: Key) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.turn = self.next_turn;
+            self.next_turn += 1;
+        }
+        self.ready.push_back(key);
+    }
+
+    /// The turn that the next entry to become dirty gets.
+    pub(crate) fn next_turn(&self) -> u64 {
+        self.next_turn
+    }
+
+    /// True if no entry with a turn before `turn` is on its way to the store or waits for it.
+    pub(crate) fn is_flushed_before(&self, turn: u64) -> bool {
+        let front = self
+            .ready
+            .front()
+            .and_then(|key| self.entries.get(key))
+            .map(|e| e.turn);
+        front.is_none_or(|front| front >= turn)
+            && self.claimed_turn.is_none_or(|claimed| claimed >= turn)
+    }
+
+    /// How many entries with a turn before `turn` are not in the store and not parked.
+    pub(crate) fn unflushed_before(&self, turn: u64) -> u64 {
+        if self.is_flushed_before(turn) {
+            return 0;
+        }
+        let unflushed = |entry: &&DirtyEntry| {
+            entry.turn < turn && !matches!(entry.state, DirtyState::Parked(_))
+        };
+        self.entries.values().filter(unflushed).count() as u64
+    }
+
+    /// The round of claims is over: each was settled, unclaimed or parked.
+    pub(crate) fn end_round(&mut self) {
+        self.claimed_turn = None;
+        if self.unflushed() == 0 {
+            self.hurry = false;
+        }
+    }
+
+    /// Claims at most `limit` entries, longest dirty first.
+    pub(crate) fn claim(&mut self, limit: usize) -> Vec<Claim> {
+        let mut claims = Vec::with_capacity(limit.min(self.ready.len()));
+        while claims.len() < limit {
+            let Some(key) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            entry.state = DirtyState::Claimed;
+            self.claimed += 1;
+            self.claimed_turn.get_or_insert(entry.turn);
+            claims.push(Claim {
+                class: entry.class,
+                change: entry.change.clone(),
+                version: entry.version,
+                key,
+            });
+        }
+        claims
+    }
+
+    /// The store has this claim, or something newer. The entry is clean, unless it was written again
+    /// meanwhile: un-dirty only what is unchanged. Returns the entry if it is now clean.
+    pub(crate) fn settle(&mut self, claim: &Claim) -> Option<DirtyEntry> {
+        if !self.holds(claim) {
+            return None;
+        }
+        self.claimed -= 1;
+        self.entries.remove(&claim.key)
+    }
+
+    /// The claim did not reach the store: it goes back to the front of the queue.
+    pub(crate) fn unclaim(&mut self, claim: &Claim) {
+        if let Some(entry) = self.entries.get_mut(&claim.key)
+            && entry.version == claim.version
+            && matches!(entry.state, DirtyState::Claimed)
+        {
+            entry.state = DirtyState::Waiting;
+            self.claimed -= 1;
+            self.ready.push_front(claim.key.clone());
+        }
+    }
+
+    /// The store will not take this claim: kept, and not tried again by itself. False if the key was written
+    /// again meanwhile, which supersedes what was refused.
+    pub(crate) fn park(&mut self, claim: &Claim, error: Error) -> bool {
+        if !self.holds(claim) {
+            return false;
+        }
+        if let Some(entry) = self.entries.get_mut(&claim.key) {
+            entry.state = DirtyState::Parked(error);
+            self.claimed -= 1;
+            self.parked += 1;
+        }
+        true
+    }
+
+    fn holds(&self, claim: &Claim) -> bool {
+        self.entries.get(&claim.key).is_some_and(|entry| {
+            entry.version == claim.version && matches!(entry.state, DirtyState::Claimed)
+        })
+    }
+
+    /// Puts every parked entry back into the queue, once more to be tried.
+    pub(crate) fn retry_parked(&mut self) {
+        if self.parked == 0 {
+            return;
+        }
+        for (key, entry) in &mut self.entries {
+            if matches!(entry.state, DirtyState::Parked(_)) {
+                entry.state = DirtyState::Waiting;
+                entry.turn = self.next_turn;
+                self.next_turn += 1;
+                self.ready.push_back(key.clone());
+            }
+        }
+        self.parked = 0;
+    }
+
+    /// Since when the oldest entry that is not parked has been dirty; entries on their way are not looked at.
+    pub(crate) fn oldest_ready(&self) -> Option<Duration> {
+        self.ready
+            .front()
+            .and_then(|key| self.entries.get(key))
+            .map(|entry| entry.since)
+    }
+
+    /// The class of the entry in front of the queue.
+    pub(crate) fn front_class(&self) -> Option<usize> {
+        self.ready
+            .front()
+            .and_then(|key| self.entries.get(key))
+            .map(|entry| entry.class)
+    }
+
+    /// The oldest journal record that an entry still needs.
+    pub(crate) fn oldest_lsn(&mut self) -> Option<Lsn> {
+        while let Some((lsn, key)) = self.records.front() {
+            if self
+                .entries
+                .get(key)
+                .is_some_and(|entry| entry.lsn == Some(*lsn))
+            {
+                return Some(*lsn);
+            }
+            self.records.pop_front();
+        }
+        None
+    }
+
+    /// A hot key behind a stuck one would grow the record queue for ever.
+    fn sweep_records(&mut self) {
+        if self.records.len() > 1024 + 2 * self.entries.len() {
+            let entries = &self.entries;
+            self.records
+                .retain(|(lsn, key)| entries.get(key).is_some_and(|e| e.lsn == Some(*lsn)));
+        }
+    }
+
+    /// Entries ready to be claimed.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Entries not in the store and not parked.
+    pub(crate) fn unflushed(&self) -> usize {
+        self.ready.len() + self.claimed
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        self.parked
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &DirtyEntry)> {
+        self.entries.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn entry(version: u64, lsn: u64) -> DirtyEntry {
+        DirtyEntry {
+            class: 0,
+            change: Change::Delete,
+            version: Version::from_raw(version),
+            lsn: Some(Lsn(lsn)),
+            since: Duration::from_millis(version),
+            turn: 0,
+            state: DirtyState::Waiting,
+        }
+    }
+
+    #[test]
+    fn an_entry_written_again_while_claimed_stays_dirty() {
+        let mut dirty = Dirty::default();
+        dirty.insert(Key::from("k"), entry(1, 1));
+        let claims = dirty.claim(10);
+        dirty.insert(Key::from("k"), entry(2, 2));
+        assert!(
+            dirty.settle(&claims[0]).is_none(),
+            "un-dirty only what is unchanged"
+        );
+        assert_eq!((dirty.unflushed(), dirty.len()), (1, 1));
+        let claims = dirty.claim(10);
+        assert_eq!(claims[0].version, Version::from_raw(2));
+        assert!(dirty.settle(&claims[0]).is_some());
+        assert_eq!(
+            (dirty.unflushed(), dirty.len(), dirty.oldest_lsn()),
+            (0, 0, None)
+        );
+    }
+
+    #[test]
+    fn an_older_write_is_not_taken() {
+        let mut dirty = Dirty::default();
+        dirty.insert(Key::from("k"), entry(5, 5));
+        assert!(
+            dirty
+                .insert(Key::from("k"), entry(4, 6))
+                .is_some_and(|e| e.lsn == Some(Lsn(6)))
+        );
+        assert_eq!(
+            dirty.get(b"k").map(|e| e.version),
+            Some(Version::from_raw(5))
+        );
+    }
+
+    #[test]
+    fn coalescing_keeps_the_place_and_the_age() {
+        let mut dirty = Dirty::default();
+        dirty.insert(Key::from("a"), entry(1, 1));
+        dirty.insert(Key::from("b"), entry(2, 2));
+        dirty.insert(Key::from("a"), entry(3, 3));
+        assert_eq!(dirty.oldest_ready(), Some(Duration::from_millis(1)));
+        assert_eq!(dirty.oldest_lsn(), Some(Lsn(2)));
+        assert_eq!(dirty.claim(1)[0].version, Version::from_raw(3));
+    }
+
+    #[test]
+    fn a_parked_entry_waits_for_a_newer_write_or_a_retry() {
+        let mut dirty = Dirty::default();
+        dirty.insert(Key::from("k"), entry(1, 1));
+        let claim = dirty.claim(1).remove(0);
+        assert!(dirty.park(&claim, Error::new(ErrorKind::Refused, "no")));
+        assert_eq!((dirty.ready(), dirty.parked()), (0, 1));
+        dirty.retry_parked();
+        assert_eq!((dirty.ready(), dirty.parked()), (1, 0));
+        let claim = dirty.claim(1).remove(0);
+        dirty.park(&claim, Error::new(ErrorKind::Refused, "no"));
+        dirty.insert(Key::from("k"), entry(2, 2));
+        assert_eq!((dirty.ready(), dirty.parked()), (1, 0));
+    }
+
+    #[test]
+    fn a_hot_key_behind_a_stuck_one_does_not_grow_the_record_queue() {
+        let mut dirty = Dirty::default();
+        dirty.insert(Key::from("stuck"), entry(1, 1));
+        for n in 2..10_000 {
+            dirty.insert(Key::from("hot"), entry(n, n));
+        }
+        assert!(dirty.records.len() <= 1024 + 2 * 2 + 1);
+        assert_eq!(dirty.oldest_lsn(), Some(Lsn(1)));
+    }
+}

@@ -1,0 +1,199 @@
+//! Everything the parts of one gate share, and nothing of what they do.
+
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::budget::DirtyBudget;
+use crate::class::{Class, ClassSet};
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind};
+use crate::key::Key;
+use crate::lane::Lane;
+use crate::near::{Copy, Near};
+use crate::port::{Clock, Journal, JournalError, Store, TableId};
+use crate::stats::Counters;
+use crate::version::Version;
+
+/// A class and what the layer keeps beside its settings.
+pub(crate) struct ClassState {
+    /// Shared, because every error of the class names it.
+    pub(crate) name: Arc<str>,
+    /// Where its rows are; nothing for a class without a store.
+    pub(crate) table: Option<TableId>,
+    pub(crate) counters: Counters,
+    pub(crate) budget: DirtyBudget,
+}
+
+/// The shared state of a gate.
+pub(crate) struct Layer {
+    pub(crate) classes: ClassSet,
+    /// As long as `classes`, in the same order.
+    pub(crate) states: Vec<ClassState>,
+    pub(crate) near: Near,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) journal: Option<Arc<dyn Journal>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Picks lanes; random per process, so that no client can aim at one lane.
+    hasher: RandomState,
+    /// The last version this process issued (write-back and cache-only).
+    issued: AtomicU64,
+    /// Set once: no new work is taken.
+    closing: AtomicBool,
+    /// Set once: drivers end when their queues are empty.
+    stopping: AtomicBool,
+    /// Wakes the sweeper when the layer stops.
+    pub(crate) stopped: Notify,
+    /// Why the journal accepts nothing more, once it does not.
+    journal_failure: OnceLock<Error>,
+    /// Everything this layer spawned, for the drain to wait for.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a layer is made of.
+pub(crate) struct Parts {
+    pub(crate) classes: ClassSet,
+    pub(crate) states: Vec<ClassState>,
+    pub(crate) near_bytes: u64,
+    pub(crate) lanes: usize,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) journal: Option<Arc<dyn Journal>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) generation: u64,
+}
+
+impl Layer {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            classes: parts.classes,
+            states: parts.states,
+            near: Near::new(parts.near_bytes),
+            lanes: (0..parts.lanes.max(1)).map(|_| Lane::new()).collect(),
+            store: parts.store,
+            journal: parts.journal,
+            clock: parts.clock,
+            hasher: RandomState::default(),
+            issued: AtomicU64::new(Version::compose(parts.generation, 0).raw()),
+            closing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            stopped: Notify::new(),
+            journal_failure: OnceLock::new(),
+            tasks: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The class of `key`, as an index.
+    pub(crate) fn class_of(&self, key: &[u8]) -> usize {
+        self.classes.find(key)
+    }
+
+    pub(crate) fn class(&self, index: usize) -> &Class {
+        &self.classes.classes()[index]
+    }
+
+    pub(crate) fn state(&self, index: usize) -> &ClassState {
+        &self.states[index]
+    }
+
+    pub(crate) fn lane_of(&self, key: &[u8]) -> &Lane {
+        &self.lanes[self.lane_index(key)]
+    }
+
+    pub(crate) fn lane_index(&self, key: &[u8]) -> usize {
+        // The upper bits of a folded hash are as good as the lower; the remainder is exact.
+        usize::try_from(self.hasher.hash_one(key) % self.lanes.len() as u64).unwrap_or(0)
+    }
+
+    /// A version of this process, newer than every one before it.
+    pub(crate) fn issue(&self) -> Version {
+        Version::from_raw(self.issued.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// How long a copy made now may be used: the class's ttl less its jitter, or for an absent key the
+    /// negative ttl. The outer nothing: not to be kept at all.
+    #[expect(
+        clippy::option_option,
+        reason = "not kept, kept for ever and kept until are three things"
+    )]
+    pub(crate) fn fresh_until(&self, class: usize, present: bool) -> Option<Option<Duration>> {
+        let class = self.class(class);
+        if !present {
+            let ttl = class
+                .ttl
+                .map_or(class.negative_ttl, |ttl| ttl.min(class.negative_ttl));
+            return (!ttl.is_zero()).then(|| Some(self.clock.elapsed() + ttl));
+        }
+        let Some(ttl) = class.ttl else {
+            return Some(None);
+        };
+        // 53 bits of the random number make a fraction in [0, 1).
+        let fraction = (self.clock.random() >> 11) as f64 / (1_u64 << 53) as f64;
+        let kept = ttl
+            .mul_f64(1.0 - class.ttl_jitter * fraction)
+            .max(Duration::from_millis(1));
+        Some(Some(self.clock.elapsed() + kept))
+    }
+
+    /// Puts the state of `key` into the near cache. The caller holds the lane's lock.
+    pub(crate) fn fill(&self, key: &Key, class: usize, entry: Option<&Entry>, version: Version) {
+        match self.fresh_until(class, entry.is_some()) {
+            Some(until) => self.near.put(key.clone(), Copy::of(entry, version, until)),
+            None => drop(self.near.remove(key.as_bytes())),
+        }
+    }
+
+    /// No new work from now on. False if it was so before.
+    pub(crate) fn close(&self) -> bool {
+        !self.closing.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Drivers end when their queues are empty.
+    pub(crate) fn stop(&self) {
+        self.close();
+        self.stopping.store(true, Ordering::Release);
+        self.lanes.iter().for_each(Lane::wake_all);
+        self.stopped.notify_one();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// A poisoned journal stays so: the writes whose sync failed have an unknown outcome, and those after
+    /// them are refused before anything is done.
+    pub(crate) fn note_journal_failure(&self, error: &JournalError) {
+        if matches!(error, JournalError::Poisoned { .. }) {
+            let refusal = Error::new(ErrorKind::Unavailable, error);
+            if self.journal_failure.set(refusal).is_ok() {
+                tracing::error!(%error, "journalled writes are refused until the next start");
+            }
+        }
+    }
+
+    pub(crate) fn journal_failure(&self) -> Option<Error> {
+        self.journal_failure.get().cloned()
+    }
+
+    /// Starts a task that the drain will wait for. It must end soon after [`stop`](Self::stop).
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(tokio::spawn(task));
+    }
+
+    /// The tasks started so far.
+    pub(crate) fn take_tasks(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,371 @@
+//! The read path, the same for every strategy: near cache, then lane, then store, then fill.
+//!
+//! A hit takes no lock of ours, awaits nothing and allocates nothing. A miss goes to the key's lane, where it
+//! is answered by the first of these that exists: a dirty entry, a write of the key that waits or is in
+//! flight, a copy that appeared meanwhile, a load that waits or is in flight, a load of its own. Loads that
+//! arrive while one is in flight go out together as the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::sync::oneshot;
+
+use crate::class::Strategy;
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::lane::{DirtyEntry, Joined, Lane, LaneState, ReadReply};
+use crate::layer::Layer;
+use crate::near::{Copy, Freshness};
+use crate::port::{RowKey, StoreError};
+use crate::receipt::{Durability, Read, Receipt, Source};
+use crate::version::Version;
+
+/// What the near cache has of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Lookup {
+    /// The key holds this.
+    Hit(Entry),
+    /// The key is known to be absent.
+    Negative,
+    /// Nothing that may be served.
+    Miss,
+}
+
+/// What a look at the near cache found.
+pub(crate) enum Found {
+    Fresh(Copy),
+    Stale(Copy, Duration),
+    Nothing,
+}
+
+/// Looks into the near cache only.
+pub(crate) fn find(layer: &Layer, key: &[u8]) -> Found {
+    let Some(copy) = layer.near.get(key) else {
+        return Found::Nothing;
+    };
+    if copy.is_unlimited() {
+        return Found::Fresh(copy);
+    }
+    match copy.freshness(layer.clock.now(), layer.clock.elapsed()) {
+        Freshness::Fresh => Found::Fresh(copy),
+        Freshness::Stale(by) => Found::Stale(copy, by),
+        Freshness::Expired => Found::Nothing,
+    }
+}
+
+/// Looks into the near cache only, counting a hit.
+pub(crate) fn lookup(layer: &Layer, key: &[u8]) -> Lookup {
+    let Found::Fresh(copy) = find(layer, key) else {
+        return Lookup::Miss;
+    };
+    let counters = &layer.state(layer.class_of(key)).counters;
+    match copy.into_entry() {
+        Some(entry) => {
+            counters.hits.one();
+            Lookup::Hit(entry)
+        }
+        None => {
+            counters.negative_hits.one();
+            Lookup::Negative
+        }
+    }
+}
+
+/// A read of the key's newest acknowledged state.
+pub(crate) async fn read(layer: &Layer, key: &[u8]) -> Result<Read> {
+    let class = layer.class_of(key);
+    let found = find(layer, key);
+    let counters = &layer.state(class).counters;
+    match found {
+        Found::Fresh(copy) => {
+            let counter = if copy.is_negative() {
+                &counters.negative_hits
+            } else {
+                &counters.hits
+            };
+            counter.one();
+            Ok(near_read(layer, class, copy))
+        }
+        Found::Stale(copy, by) => Box::pin(miss(layer, key, class, Some((copy, by)))).await,
+        Found::Nothing => Box::pin(miss(layer, key, class, None)).await,
+    }
+}
+
+async fn miss(
+    layer: &Layer,
+    key: &[u8],
+    class: usize,
+    stale: Option<(Copy, Duration)>,
+) -> Result<Read> {
+    let counters = &layer.state(class).counters;
+    counters.misses.one();
+    let error = match ask(layer, key, class).await {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    counters.failed.one();
+    let limit = layer.class(class).stale_if_error;
+    if let Some((copy, by)) = stale.filter(|(_, by)| *by < limit)
+        && error.kind().is_temporary()
+    {
+        counters.stale.one();
+        let mut read = near_read(layer, class, copy);
+        read.receipt.source = Source::Stale;
+        read.receipt.age_bound = layer.class(class).ttl.unwrap_or_default() + by;
+        return Ok(read);
+    }
+    Err(error
+        .with_key(&Key::copy_from(key))
+        .with_class(&layer.state(class).name))
+}
+
+/// Asks the lane, and waits at most as long as the class says.
+async fn ask(layer: &Layer, key: &[u8], class: usize) -> Result<Read> {
+    if layer.is_closing() {
+        return Err(Error::closed());
+    }
+    if layer.class(class).strategy == Strategy::CacheOnly {
+        return Ok(absent(Source::Near));
+    }
+    let receiver = match enqueue(layer, key, class) {
+        Asked::Answer(read) => return Ok(read),
+        Asked::Wait(receiver) => receiver,
+        Asked::Refuse(error) => return Err(error),
+    };
+    let timeout = layer.clock.sleep(layer.class(class).load_timeout);
+    match select(receiver, timeout).await {
+        Either::Left((Ok(answer), _)) => answer,
+        Either::Left((Err(_), _)) => Err(Error::closed()),
+        Either::Right(((), _)) => Err(Error::new(
+            ErrorKind::Unavailable,
+            format_args!(
+                "the store did not answer a load within {:?} (load_timeout)",
+                layer.class(class).load_timeout
+            ),
+        )),
+    }
+}
+
+enum Asked {
+    Answer(Read),
+    Wait(oneshot::Receiver<Result<Read>>),
+    Refuse(Error),
+}
+
+fn enqueue(layer: &Layer, key: &[u8], class: usize) -> Asked {
+    let lane = layer.lane_of(key);
+    let mut state = lane.lock();
+    if let Some(dirty) = state.dirty.get(key) {
+        let read = dirty_read(layer, dirty);
+        let class = dirty.class;
+        layer.fill(
+            &Key::copy_from(key),
+            class,
+            read.entry.as_ref(),
+            read.receipt.version,
+        );
+        return Asked::Answer(read);
+    }
+    let (reply, receiver) = oneshot::channel();
+    let counters = &layer.state(class).counters;
+    if let Some(writes) = state.writing(key) {
+        counters.coalesced.one();
+        return match writes.attach(key, reply) {
+            Ok(()) => Asked::Wait(receiver),
+            Err(_) => Asked::Refuse(Error::closed()),
+        };
+    }
+    // A load may have ended between the look without the lock and this one.
+    if let Found::Fresh(copy) = find(layer, key) {
+        return Asked::Answer(near_read(layer, class, copy));
+    }
+    match state.loads.join(key, class, reply) {
+        Joined::Leads => lane.loads_waiting.notify_one(),
+        Joined::Follows => counters.coalesced.one(),
+        Joined::Refused(_) => {
+            return Asked::Refuse(Error::new(
+                ErrorKind::Overloaded,
+                "too many loads are waiting for the store",
+            ));
+        }
+    }
+    Asked::Wait(receiver)
+}
+
+/// The driver of a lane's loads; ends when the layer stops and nothing waits.
+pub(crate) async fn drive_loads(layer: Arc<Layer>, lane: usize) {
+    let lane = &layer.lanes[lane];
+    let limit = layer.store.capabilities().batch_max.max(1);
+    loop {
+        let batch = lane.lock().loads.take(limit);
+        if batch.is_empty() {
+            if layer.is_stopping() {
+                return;
+            }
+            lane.loads_waiting.notified().await;
+            continue;
+        }
+        let loaded = load(&layer, &batch).await;
+        land(&layer, lane, batch, loaded);
+    }
+}
+
+/// One load of several keys. The answer is as long as `batch`.
+pub(crate) async fn load(
+    layer: &Layer,
+    batch: &[(Key, usize)],
+) -> Result<Vec<Option<Entry>>, StoreError> {
+    let rows: Vec<RowKey> = batch
+        .iter()
+        .filter_map(|(key, class)| layer.state(*class).table.map(|table| (table, key.clone())))
+        .collect();
+    for (_, class) in batch {
+        layer.state(*class).counters.loads.one();
+    }
+    let loaded = layer.store.load(&rows, layer.clock.now()).await?;
+    if loaded.len() != batch.len() {
+        return Err(StoreError::unavailable(
+            "the store answered another number of keys than asked",
+        ));
+    }
+    Ok(loaded)
+}
+
+fn land(
+    layer: &Layer,
+    lane: &Lane,
+    batch: Vec<(Key, usize)>,
+    loaded: Result<Vec<Option<Entry>>, StoreError>,
+) {
+    let mut answers: Vec<(Vec<ReadReply>, Result<Read>)> = Vec::with_capacity(batch.len());
+    let mut state = lane.lock();
+    match loaded {
+        Ok(entries) => {
+            for ((key, class), entry) in batch.into_iter().zip(entries) {
+                let Some(flight) = state.loads.land(&key) else {
+                    continue;
+                };
+                let quarantined = state.quarantine.contains_key(&key);
+                let writing = state.writing(key.as_bytes()).is_some();
+                if flight.may_fill && !quarantined && !writing {
+                    layer.fill(&key, class, entry.as_ref(), Version::NONE);
+                }
+                answers.push((flight.replies, Ok(store_read(entry))));
+            }
+        }
+        Err(error) => {
+            let error = Error::from(error);
+            for (key, _) in batch {
+                if let Some(flight) = state.loads.land(&key) {
+                    answers.push((flight.replies, Err(error.clone())));
+                }
+            }
+        }
+    }
+    drop(state);
+    for (replies, answer) in answers {
+        reply_all(replies, &answer);
+    }
+}
+
+/// Gives everyone the same answer.
+pub(crate) fn reply_all(replies: Vec<ReadReply>, answer: &Result<Read>) {
+    for reply in replies {
+        // A reader that went away is no concern.
+        drop(reply.send(answer.clone()));
+    }
+}
+
+/// Answers readers that waited for a write that failed: from the dirty entry if there is one, with a load
+/// otherwise.
+pub(crate) fn answer_readers(
+    layer: &Layer,
+    state: &mut LaneState,
+    key: &Key,
+    replies: Vec<ReadReply>,
+) {
+    if replies.is_empty() {
+        return;
+    }
+    if let Some(dirty) = state.dirty.get(key.as_bytes()) {
+        let read = dirty_read(layer, dirty);
+        return reply_all(replies, &Ok(read));
+    }
+    let class = layer.class_of(key.as_bytes());
+    for reply in replies {
+        match state.loads.join(key.as_bytes(), class, reply) {
+            Joined::Leads => layer.lane_of(key.as_bytes()).loads_waiting.notify_one(),
+            Joined::Follows => {}
+            Joined::Refused(reply) => {
+                let error = Error::new(
+                    ErrorKind::Overloaded,
+                    "too many loads are waiting for the store",
+                );
+                drop(reply.send(Err(error)));
+            }
+        }
+    }
+}
+
+fn absent(source: Source) -> Read {
+    Read {
+        entry: None,
+        receipt: Receipt {
+            version: Version::NONE,
+            source,
+            age_bound: Duration::ZERO,
+            durability: Durability::Memory,
+        },
+    }
+}
+
+fn near_read(layer: &Layer, class: usize, copy: Copy) -> Read {
+    let durability = match layer.class(class).strategy {
+        Strategy::WriteThrough | Strategy::WriteAround | Strategy::ReadOnly => Durability::Store,
+        Strategy::WriteBack => layer.class(class).durability,
+        Strategy::CacheOnly => Durability::Memory,
+    };
+    let version = copy.version();
+    Read {
+        entry: copy.into_entry(),
+        receipt: Receipt {
+            version,
+            source: Source::Near,
+            age_bound: Duration::ZERO,
+            durability,
+        },
+    }
+}
+
+fn dirty_read(layer: &Layer, dirty: &DirtyEntry) -> Read {
+    let entry = dirty.change.to_entry(dirty.version);
+    let durability = if dirty.lsn.is_some() {
+        Durability::Journal
+    } else {
+        Durability::Memory
+    };
+    Read {
+        entry: entry.filter(|entry| !entry.is_expired(layer.clock.now())),
+        receipt: Receipt {
+            version: dirty.version,
+            source: Source::Dirty,
+            age_bound: Duration::ZERO,
+            durability,
+        },
+    }
+}
+
+pub(crate) fn store_read(entry: Option<Entry>) -> Read {
+    let version = entry.as_ref().map_or(Version::NONE, |entry| entry.version);
+    Read {
+        entry,
+        receipt: Receipt {
+            version,
+            source: Source::Store,
+            age_bound: Duration::ZERO,
+            durability: Durability::Store,
+        },
+    }
+}

@@ -1,0 +1,84 @@
+//! Receipts: what an answer says of itself.
+
+use std::time::Duration;
+
+use crate::entry::Entry;
+use crate::version::Version;
+
+/// Where the answer to a read came from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Source {
+    /// The near cache.
+    Near,
+    /// A write acknowledged and not yet in the store.
+    Dirty,
+    /// The store, by a load of this caller's or one shared with others.
+    Store,
+    /// The near cache, past its ttl, because the store could not be read (`stale_if_error`).
+    Stale,
+}
+
+/// What an acknowledged write has survived.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Durability {
+    /// This process's memory: gone with the process.
+    Memory,
+    /// The journal, synced: survives a crash of process and machine.
+    Journal,
+    /// The store has committed it.
+    Store,
+}
+
+/// What an answer says of its version, source, age and durability.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The version read or written; [`Version::NONE`] where nothing is known of an absent key.
+    pub version: Version,
+    /// Where a read came from. For a write: where the newest state now is.
+    pub source: Source,
+    /// The answer is at most this much older than the newest state acknowledged through this process;
+    /// writes that pass by this process are not in it.
+    pub age_bound: Duration,
+    /// What the state has survived.
+    pub durability: Durability,
+}
+
+/// The answer to a read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Read {
+    /// The entry, or nothing if the key is absent.
+    pub entry: Option<Entry>,
+    /// Where it came from.
+    pub receipt: Receipt,
+}
+
+/// The answer to a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Whether the key was present before.
+    pub existed: bool,
+    /// What the acknowledgement is worth.
+    pub receipt: Receipt,
+}
+
+/// What `flush` and `drain` did, and what is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlushReport {
+    /// Writes that reached the store since the call.
+    pub flushed: u64,
+    /// Dirty entries that are not in the store, parked ones not counted. They are in the journal if their
+    /// class is journalled.
+    pub left: u64,
+    /// Entries that the store refuses.
+    pub parked: u64,
+}
+
+impl FlushReport {
+    /// True if the store has everything.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.left == 0 && self.parked == 0
+    }
+}

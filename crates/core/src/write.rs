@@ -1,0 +1,99 @@
+//! The way of a write to its strategy: checks, admission, and the queue of its lane.
+//!
+//! From the moment it is in the queue a write belongs to the lane: a caller that goes away changes nothing.
+
+use tokio::sync::oneshot;
+
+use crate::class::Strategy;
+use crate::entry::VALUE_BYTES_MAX;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{KEY_BYTES_MAX, Key};
+use crate::lane::{Operation, Road, WriteReply};
+use crate::layer::Layer;
+use crate::read::answer_readers;
+use crate::receipt::Written;
+use crate::strategy::{cache_only, read_only, write_back};
+
+/// Writes `key` as its class says and returns when the class's acknowledgement is due.
+pub(crate) async fn write(
+    layer: &Layer,
+    key: &[u8],
+    operation: impl FnOnce(WriteReply) -> Operation,
+) -> Result<Written> {
+    let class = layer.class_of(key);
+    let (reply, answer) = oneshot::channel();
+    let key = Key::copy_from(key);
+    let result = match submit(layer, &key, class, operation(reply)).await {
+        Ok(()) => answer.await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Unknown,
+                "the gate was closed while the write was under way",
+            ))
+        }),
+        Err(error) => Err(error),
+    };
+    count(layer, class, &result);
+    result.map_err(|error| error.with_key(&key).with_class(&layer.state(class).name))
+}
+
+async fn submit(layer: &Layer, key: &Key, class: usize, operation: Operation) -> Result<()> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Error::invalid(format_args!(
+            "a key is at most {KEY_BYTES_MAX} bytes long"
+        )));
+    }
+    if operation.value_bytes() > VALUE_BYTES_MAX {
+        return Err(Error::invalid(format_args!(
+            "a value is at most {VALUE_BYTES_MAX} bytes long"
+        )));
+    }
+    match layer.class(class).strategy {
+        Strategy::WriteThrough => enqueue(layer, key, class, Road::Through, operation),
+        Strategy::WriteAround => enqueue(layer, key, class, Road::Around, operation),
+        Strategy::WriteBack => {
+            write_back::admit(layer, key, class, operation.value_bytes()).await?;
+            let bytes = write_back::admitted_bytes(key, &operation);
+            enqueue(layer, key, class, Road::Back, operation)
+                .inspect_err(|_| layer.state(class).budget.give(bytes))
+        }
+        Strategy::ReadOnly => read_only::refuse(layer, class),
+        Strategy::CacheOnly => cache_only::write(layer, key, class, operation),
+    }
+}
+
+fn enqueue(layer: &Layer, key: &Key, class: usize, road: Road, operation: Operation) -> Result<()> {
+    let lane = layer.lane_of(key.as_bytes());
+    let mut state = lane.lock();
+    // Looked at under the lock: after this lock the drain, which closes first, sees the queue not empty.
+    if layer.is_closing() {
+        return Err(Error::closed());
+    }
+    let readers = state.loads.overtake(key.as_bytes());
+    match state.road(road).push(key, class, operation, readers) {
+        Ok(joined) => {
+            drop(state);
+            if joined {
+                layer.state(class).counters.coalesced.one();
+            } else {
+                lane.writes_waiting[road as usize].notify_one();
+            }
+            Ok(())
+        }
+        Err((error, readers)) => {
+            answer_readers(layer, &mut state, key, readers);
+            Err(error)
+        }
+    }
+}
+
+fn count(layer: &Layer, class: usize, result: &Result<Written>) {
+    let counters = &layer.state(class).counters;
+    match result {
+        Ok(_) => counters.writes.one(),
+        Err(error) => match error.kind() {
+            ErrorKind::Refused | ErrorKind::ReadOnly | ErrorKind::Invalid => counters.refused.one(),
+            ErrorKind::Unknown => counters.unknown.one(),
+            _ => counters.failed.one(),
+        },
+    }
+}
