@@ -1,0 +1,62 @@
+//! Opening ports by address, for those who choose them at run time.
+
+use std::sync::Arc;
+
+use tidegate_core::memory::MemoryStore;
+use tidegate_core::port::{Store, StoreError};
+use tidegate_core::{Error, Result};
+
+/// Opens a store by its URL:
+///
+/// - `sqlite:PATH`, a file made if it is missing (feature `sqlite`);
+/// - `postgres://USER:PASSWORD@HOST:PORT/DATABASE` (feature `postgres`);
+/// - `memory:`, which forgets everything with the process.
+///
+/// # Errors
+/// Configuration if the URL is none of these or its options are unknown; unavailable if the store cannot be
+/// reached.
+pub async fn open_store(url: &str) -> Result<Arc<dyn Store>> {
+    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+    match scheme {
+        "memory" => Ok(Arc::new(MemoryStore::new())),
+        #[cfg(all(feature = "sqlite", any()))]
+        "sqlite" => {
+            let config = crate::sqlite::SqliteConfig::from_url(url)?;
+            Ok(Arc::new(crate::sqlite::SqliteStore::open(config).await?))
+        }
+        #[cfg(all(feature = "postgres", any()))]
+        "postgres" | "postgresql" => {
+            let config = crate::postgres::PostgresConfig::from_url(url)?;
+            Ok(Arc::new(crate::postgres::PostgresStore::open(config).await?))
+        }
+        _ => Err(Error::from(StoreError::configuration(format_args!(
+            "store url: '{}' is none of the stores of this build ({})",
+            scheme.escape_debug(),
+            STORES.join(", ")
+        )))),
+    }
+}
+
+/// The schemes this build knows.
+const STORES: &[&str] = &[
+    #[cfg(all(feature = "sqlite", any()))]
+    "sqlite:",
+    #[cfg(all(feature = "postgres", any()))]
+    "postgres:",
+    "memory:",
+];
+
+/// Opens the journal in the folder `path`, which is made if it is missing.
+///
+/// # Errors
+/// Configuration if the journal is damaged where no crash can have damaged it; unavailable if the folder
+/// cannot be used or another process has it open.
+#[cfg(feature = "journal")]
+pub async fn open_journal(path: &std::path::Path) -> Result<Arc<dyn tidegate_core::port::Journal>> {
+    let config = crate::journal::JournalConfig::new(path);
+    let opened = tokio::task::spawn_blocking(move || crate::journal::FileJournal::open(config));
+    let journal = opened.await.map_err(|_| {
+        Error::new(tidegate_core::ErrorKind::Unavailable, "opening the journal was cut off")
+    })?;
+    Ok(Arc::new(journal?))
+}
