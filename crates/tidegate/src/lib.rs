@@ -46,7 +46,7 @@ pub mod journal;
 mod open;
 #[cfg(all(feature = "postgres", any()))]
 pub mod postgres;
-#[cfg(all(feature = "sqlite", any()))]
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 pub use clock::SystemClock;

@@ -19,7 +19,7 @@ pub async fn open_store(url: &str) -> Result<Arc<dyn Store>> {
     let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
     match scheme {
         "memory" => Ok(Arc::new(MemoryStore::new())),
-        #[cfg(all(feature = "sqlite", any()))]
+        #[cfg(feature = "sqlite")]
         "sqlite" => {
             let config = crate::sqlite::SqliteConfig::from_url(url)?;
             Ok(Arc::new(crate::sqlite::SqliteStore::open(config).await?))
@@ -39,7 +39,7 @@ pub async fn open_store(url: &str) -> Result<Arc<dyn Store>> {
 
 /// The schemes this build knows.
 const STORES: &[&str] = &[
-    #[cfg(all(feature = "sqlite", any()))]
+    #[cfg(feature = "sqlite")]
     "sqlite:",
     #[cfg(all(feature = "postgres", any()))]
     "postgres:",
