@@ -1,0 +1,92 @@
+//! `tidegate check-config`: what a configuration means, or what is wrong with it.
+
+use std::io;
+
+use tidegate::{Class, Strategy};
+
+use crate::cli::CheckConfig;
+use crate::command::durability;
+use crate::config::{self, Config, Overrides, duration_text, shown_keys, size_text};
+use crate::console;
+use crate::exit_codes::Exit;
+
+pub(crate) fn run(arguments: &CheckConfig) -> io::Result<Exit> {
+    match config::load(Some(&arguments.file), &Overrides::default()) {
+        Ok(config) => {
+            console::print(describe(&config))?;
+            Ok(Exit::Success)
+        }
+        Err(problems) => {
+            console::say(problems.to_string());
+            console::say(count(problems.list.len()));
+            Ok(Exit::Config)
+        }
+    }
+}
+
+fn count(problems: usize) -> String {
+    match problems {
+        1 => "1 problem; nothing was started".to_owned(),
+        n => format!("{n} problems; nothing was started"),
+    }
+}
+
+fn describe(config: &Config) -> String {
+    let mut lines = vec![
+        format!("listen   {}", config.server.listen),
+        format!("store    {}", config.store_url),
+        format!("journal  {}", config.journal_path.display()),
+        format!("near     {}", size_text(config.near_bytes)),
+        String::new(),
+    ];
+    lines.extend(class_table(&config.classes));
+    lines.join("\n")
+}
+
+/// The classes as a table, the one that has every other key last, written or not.
+pub(crate) fn class_table(classes: &[Class]) -> Vec<String> {
+    let written = classes
+        .iter()
+        .find(|class| class.name == tidegate::DEFAULT_CLASS);
+    let default = written.cloned().unwrap_or_else(Class::default_class);
+    let others = classes
+        .iter()
+        .filter(|class| class.name != tidegate::DEFAULT_CLASS);
+    let mut rows =
+        vec![["CLASS", "KEYS", "STRATEGY", "TABLE", "TTL", "DURABILITY"].map(str::to_owned)];
+    rows.extend(others.chain([&default]).map(row));
+    table(&rows)
+}
+
+fn row(class: &Class) -> [String; 6] {
+    let table = match class.strategy {
+        Strategy::CacheOnly => "-".to_owned(),
+        _ => class.table.name.escape_debug().to_string(),
+    };
+    [
+        class.name.clone(),
+        shown_keys(&class.keys),
+        class.strategy.as_str().to_owned(),
+        table,
+        class.ttl.map_or_else(|| "-".to_owned(), duration_text),
+        durability(class).to_owned(),
+    ]
+}
+
+/// Columns as wide as their widest cell, two blanks apart.
+fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    });
+    let line = |row: &[String; N]| {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,125 @@
+//! What only this server has: `TIDEGATE FLUSH`, `EVICT`, `EXPLAIN`, `CLASS`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::{Class, Durability, FlushReport, Strategy};
+use tidegate_resp::{Reply, Request};
+
+use super::arguments::{at, integer, own, own_from};
+use super::errors;
+use super::row::{Prepared, Work};
+use super::session::Session;
+use super::string::count;
+use crate::config::duration_text;
+use crate::server::Server;
+
+type Result<T> = std::result::Result<T, Reply>;
+
+/// How long `TIDEGATE FLUSH` waits unless it is told.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(30);
+
+pub(super) fn flush(server: &Arc<Server>, request: &Request) -> Result<Work> {
+    let deadline = match request.len() {
+        2 => FLUSH_DEADLINE,
+        3 => {
+            let millis = u64::try_from(integer(request, 2)?);
+            Duration::from_millis(millis.map_err(|_| errors::not_an_integer())?)
+        }
+        _ => return Err(errors::wrong_arity("tidegate|flush")),
+    };
+    let gate = server.gate.clone();
+    Ok(Box::pin(async move {
+        match gate.flush(deadline).await {
+            Ok(report) => flush_report(report),
+            Err(error) => errors::of_gate(&error),
+        }
+    }))
+}
+
+fn flush_report(report: FlushReport) -> Reply {
+    let figures = [
+        ("flushed", report.flushed),
+        ("left", report.left),
+        ("parked", report.parked),
+    ];
+    let figure = |(name, value)| {
+        (
+            Reply::bulk(name),
+            Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX)),
+        )
+    };
+    Reply::Map(figures.into_iter().map(figure).collect())
+}
+
+pub(super) fn evict(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
+    let (gate, keys) = (server.gate.clone(), own_from(request, 2));
+    Ok(Prepared::change(async move {
+        count(keys.iter().filter(|key| gate.evict(key)).count())
+    }))
+}
+
+pub(super) fn explain(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
+    let (gate, key) = (server.gate.clone(), own(request, 2));
+    Ok(Prepared::read(async move {
+        facts(&gate.explain(&key).to_string())
+    }))
+}
+
+/// Lines of `name: value` as a map.
+fn facts(lines: &str) -> Reply {
+    let fact = |line: &str| {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        (
+            Reply::bulk(name.trim().to_owned()),
+            Reply::bulk(value.trim().to_owned()),
+        )
+    };
+    Reply::Map(lines.lines().map(fact).collect())
+}
+
+pub(super) fn class(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
+    let reply = match request.len() {
+        2 => Reply::Array(server.gate.classes().iter().map(about).collect()),
+        3 => about(server.gate.class_of(at(request, 2))),
+        _ => return Err(errors::wrong_arity("tidegate|class")),
+    };
+    Ok(Prepared::read(async move { reply }))
+}
+
+fn about(class: &Class) -> Reply {
+    let mut facts = vec![
+        ("name", class.name.clone()),
+        ("keys", class.keys.to_string()),
+        ("strategy", class.strategy.as_str().to_owned()),
+    ];
+    if class.strategy != Strategy::CacheOnly {
+        facts.push(("table", class.table.name.clone()));
+    }
+    facts.push((
+        "ttl",
+        class.ttl.map_or_else(|| "none".to_owned(), duration_text),
+    ));
+    facts.push(("durability", durability(class).to_owned()));
+    let facts = facts.into_iter();
+    Reply::Map(
+        facts
+            .map(|(name, value)| (Reply::bulk(name), Reply::bulk(value)))
+            .collect(),
+    )
+}
+
+/// What an acknowledged write of a class has survived, in the words of the configuration.
+pub(crate) fn durability(class: &Class) -> &'static str {
+    match (class.strategy, class.durability) {
+        (Strategy::ReadOnly, _) => "none",
+        (Strategy::CacheOnly, _) => "memory",
+        (Strategy::WriteBack, Durability::Memory) => "memory",
+        (Strategy::WriteBack, _) => "journal",
+        _ => "store",
+    }
+}
+
+pub(super) fn help(_: &mut Session, _: &Request) -> Reply {
+    super::catalogue::help("tidegate")
+}

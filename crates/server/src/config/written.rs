@@ -1,0 +1,156 @@
+//! A configuration as it was written: every key optional, each with its line, nothing judged.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::section::{At, Bytes, OptionalColumn, Section, Sheet};
+
+/// The whole file.
+#[derive(Default, Debug)]
+pub(crate) struct Written {
+    pub(crate) data_dir: Option<At<String>>,
+    pub(crate) server: WrittenServer,
+    pub(crate) near_capacity: Option<At<Bytes>>,
+    pub(crate) store_url: Option<At<String>>,
+    pub(crate) store_url_env: Option<At<String>>,
+    pub(crate) store_lanes: Option<At<usize>>,
+    pub(crate) journal_path: Option<At<String>>,
+    pub(crate) classes: Vec<WrittenClass>,
+}
+
+/// The table `[server]`.
+#[derive(Default, Debug)]
+pub(crate) struct WrittenServer {
+    pub(crate) listen: Option<At<SocketAddr>>,
+    pub(crate) allow_remote: Option<At<bool>>,
+    pub(crate) connections_max: Option<At<usize>>,
+    pub(crate) pipeline_max: Option<At<usize>>,
+    pub(crate) request_max: Option<At<Bytes>>,
+    pub(crate) output_max: Option<At<Bytes>>,
+    pub(crate) idle_timeout: Option<At<Duration>>,
+    pub(crate) shutdown_timeout: Option<At<Duration>>,
+}
+
+/// One table `[[class]]`.
+#[derive(Debug)]
+pub(crate) struct WrittenClass {
+    /// `class[1]`, for messages.
+    pub(crate) path: String,
+    /// Where the table begins.
+    pub(crate) line: usize,
+    pub(crate) name: Option<At<String>>,
+    pub(crate) keys: Option<At<String>>,
+    pub(crate) strategy: Option<At<String>>,
+    pub(crate) ttl: Option<At<Duration>>,
+    pub(crate) ttl_jitter: Option<At<f64>>,
+    pub(crate) negative_ttl: Option<At<Duration>>,
+    pub(crate) stale_if_error: Option<At<Duration>>,
+    pub(crate) load_timeout: Option<At<Duration>>,
+    pub(crate) table: Option<At<String>>,
+    pub(crate) create_table: Option<At<bool>>,
+    pub(crate) value_type: Option<At<String>>,
+    pub(crate) columns: Option<WrittenColumns>,
+    pub(crate) durability: Option<At<String>>,
+    pub(crate) linger: Option<At<Duration>>,
+    pub(crate) batch: Option<At<usize>>,
+    pub(crate) dirty_max: Option<At<Bytes>>,
+    pub(crate) when_full: Option<At<String>>,
+    pub(crate) block_timeout: Option<At<Duration>>,
+}
+
+/// The table `columns` of a class.
+#[derive(Debug)]
+pub(crate) struct WrittenColumns {
+    pub(crate) line: usize,
+    pub(crate) key: Option<At<String>>,
+    pub(crate) value: Option<At<String>>,
+    pub(crate) version: Option<At<String>>,
+    pub(crate) expires_at: Option<At<OptionalColumn>>,
+    pub(crate) updated_at: Option<At<OptionalColumn>>,
+}
+
+/// Reads a file, reporting to `sheet` what is no TOML, an unknown key, or a value of the wrong type.
+pub(crate) fn read(text: &str, sheet: &Sheet) -> Written {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let line = error.span().map_or(1, |span| sheet.line(span.start));
+        sheet.report(line, "", error.message());
+    }
+    let mut root = Section::root(sheet, document.get_ref());
+    let mut near = root.section("near");
+    let mut store = root.section("store");
+    let mut journal = root.section("journal");
+    let written = Written {
+        data_dir: root.take("data_dir"),
+        server: read_server(root.section("server")),
+        near_capacity: near.take("capacity"),
+        store_url: store.take("url"),
+        store_url_env: store.take("url_env"),
+        store_lanes: store.take("lanes"),
+        journal_path: journal.take("path"),
+        classes: root.sections("class").into_iter().map(read_class).collect(),
+    };
+    for section in [near, store, journal, root] {
+        section.finish();
+    }
+    written
+}
+
+fn read_server(mut section: Section<'_>) -> WrittenServer {
+    let server = WrittenServer {
+        listen: section.take("listen"),
+        allow_remote: section.take("allow_remote"),
+        connections_max: section.take("connections_max"),
+        pipeline_max: section.take("pipeline_max"),
+        request_max: section.take("request_max"),
+        output_max: section.take("output_max"),
+        idle_timeout: section.take("idle_timeout"),
+        shutdown_timeout: section.take("shutdown_timeout"),
+    };
+    section.finish();
+    server
+}
+
+fn read_class(mut section: Section<'_>) -> WrittenClass {
+    let columns = section.section("columns");
+    let class = WrittenClass {
+        path: section.path().to_owned(),
+        line: section.line,
+        name: section.take("name"),
+        keys: section.take("keys"),
+        strategy: section.take("strategy"),
+        ttl: section.take("ttl"),
+        ttl_jitter: section.take("ttl_jitter"),
+        negative_ttl: section.take("negative_ttl"),
+        stale_if_error: section.take("stale_if_error"),
+        load_timeout: section.take("load_timeout"),
+        table: section.take("table"),
+        create_table: section.take("create_table"),
+        value_type: section.take("value_type"),
+        columns: read_columns(columns),
+        durability: section.take("durability"),
+        linger: section.take("linger"),
+        batch: section.take("batch"),
+        dirty_max: section.take("dirty_max"),
+        when_full: section.take("when_full"),
+        block_timeout: section.take("block_timeout"),
+    };
+    section.finish();
+    class
+}
+
+fn read_columns(mut section: Section<'_>) -> Option<WrittenColumns> {
+    let columns = WrittenColumns {
+        line: section.line,
+        key: section.take("key"),
+        value: section.take("value"),
+        version: section.take("version"),
+        expires_at: section.take("expires_at"),
+        updated_at: section.take("updated_at"),
+    };
+    let written = section.is_written();
+    section.finish();
+    written.then_some(columns)
+}

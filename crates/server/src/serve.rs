@@ -1,0 +1,179 @@
+//! `tidegate serve`: open, listen, serve, and shut down in order.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tidegate::{FlushReport, Gate};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::cli::Serve;
+use crate::config::{self, Config, Overrides, duration_text};
+use crate::console;
+use crate::exit_codes::Exit;
+use crate::listener::Listener;
+use crate::server::Server;
+use crate::welcome;
+
+pub(crate) fn run(arguments: &Serve) -> io::Result<Exit> {
+    let overrides = Overrides {
+        listen: arguments.listen,
+        data_dir: arguments.data_dir.clone(),
+    };
+    let config = match config::load(arguments.config.as_deref(), &overrides) {
+        Ok(config) => config,
+        Err(problems) => {
+            console::say(problems.to_string());
+            return Ok(Exit::Config);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let exit = runtime.block_on(serve(config, arguments.config.as_deref()));
+    // A store that hangs must not keep the process: everything that matters was waited for.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn serve(config: Config, file: Option<&Path>) -> io::Result<Exit> {
+    let mut signals = Signals::new()?;
+    // Before the store is opened: a second server on the same address must not touch the first one's files.
+    let listener = match TcpListener::bind(config.server.listen).await {
+        Ok(listener) => listener,
+        Err(error) => return Ok(refuse_address(config.server.listen, &error)),
+    };
+    let address = listener.local_addr()?;
+    let opened = tokio::select! {
+        opened = open(&config) => opened,
+        () = signals.next() => return Ok(Exit::Success),
+    };
+    let gate = match opened {
+        Ok(gate) => gate,
+        Err(message) => {
+            console::say(format!("tidegate cannot start: {message}"));
+            return Ok(Exit::Open);
+        }
+    };
+    let store = config.store_url.to_string();
+    let server = Arc::new(Server::new(gate, config.server.clone(), address, store));
+    welcome::print(&config, address, file)?;
+    let mut listener = Listener::new(listener, Arc::clone(&server));
+    tokio::select! {
+        () = listener.run() => {}
+        () = signals.next() => {}
+    }
+    tracing::info!("shutting down; a second signal ends at once");
+    tokio::select! {
+        report = shut_down(listener, &server) => Ok(tell(report, &config)),
+        () = signals.next() => {
+            console::say("tidegate ended by a second signal; what was not in the store is in the journal");
+            Ok(Exit::Forced)
+        }
+    }
+}
+
+/// Requests under way first, then everything dirty, then journal and store, all by one deadline.
+async fn shut_down(listener: Listener, server: &Server) -> tidegate::Result<FlushReport> {
+    let deadline = Instant::now() + server.config.shutdown_timeout;
+    listener.close(deadline).await;
+    server
+        .gate
+        .drain(deadline.saturating_duration_since(Instant::now()))
+        .await
+}
+
+fn tell(report: tidegate::Result<FlushReport>, config: &Config) -> Exit {
+    match report {
+        Ok(report) if report.is_complete() => Exit::Success,
+        Ok(report) => {
+            let waited = duration_text(config.server.shutdown_timeout);
+            console::say(format!(
+                "tidegate ended after at most {waited} with {} dirty and {} parked entries not in the store; \
+                 those of journalled classes are in {} and the next start goes on with them",
+                report.left,
+                report.parked,
+                config.journal_path.display(),
+            ));
+            Exit::Left
+        }
+        Err(error) => {
+            console::say(format!("tidegate could not drain: {error}"));
+            Exit::Left
+        }
+    }
+}
+
+fn refuse_address(address: SocketAddr, error: &io::Error) -> Exit {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there already".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        io::ErrorKind::PermissionDenied => "the system does not permit it".to_owned(),
+        _ => error.to_string(),
+    };
+    console::say(format!(
+        "tidegate cannot listen on {address}: {why}; choose another address with --listen or server.listen"
+    ));
+    Exit::Listen
+}
+
+/// Opens store, journal and gate; what failed, in words.
+async fn open(config: &Config) -> Result<Gate, String> {
+    make_private_folder(&config.data_dir)
+        .map_err(|error| format!("cannot make {}: {error}", config.data_dir.display()))?;
+    let store = tidegate::open_store(config.store_url.reveal())
+        .await
+        .map_err(|error| format!("store {}: {error}", config.store_url))?;
+    let journal = tidegate::open_journal(&config.journal_path)
+        .await
+        .map_err(|error| format!("journal {}: {error}", config.journal_path.display()))?;
+    let mut builder = tidegate::builder()
+        .near_bytes(config.near_bytes)
+        .store_arc(store)
+        .journal_arc(journal)
+        .classes(config.classes.iter().cloned());
+    if let Some(lanes) = config.lanes {
+        builder = builder.lanes(lanes);
+    }
+    builder.open().await.map_err(|error| error.to_string())
+}
+
+/// Makes the folder, readable by this user only, unless it is there.
+fn make_private_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+/// The signals that end the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns at the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
