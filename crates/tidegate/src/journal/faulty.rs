@@ -133,6 +133,11 @@ impl FaultyDisk {
         self.lock().faults.space_bytes = bytes;
     }
 
+    /// The disk works again; what failed stays failed.
+    pub fn lift_faults(&self) {
+        self.lock().faults = Faults::default();
+    }
+
     /// Syncs of files wait until [`release_syncs`](Self::release_syncs) or a crash.
     pub fn hold_syncs(&self) {
         self.lock().syncs_held = true;
@@ -223,6 +228,13 @@ impl FaultyDisk {
         let id = state.files.len() - 1;
         state.names.insert(path.to_owned(), id);
         state.durable_names.insert(path.to_owned(), id);
+    }
+
+    /// Removes a file, durably.
+    pub fn delete(&self, path: &Path) {
+        let mut state = self.lock();
+        state.names.remove(path);
+        state.durable_names.remove(path);
     }
 
     /// Flips one bit of a file, durably.

@@ -269,10 +269,18 @@ pub(super) fn begin_segment(
     if let Err(error) = shared.disk.sync_folder(folder) {
         return Err(shared.set_poison(poisoned("sync", folder, &error)));
     }
-    shared.segments().push_back(SegmentFile {
+    let mut segments = shared.segments();
+    let last = segments.back().copied();
+    if let Some(empty) = last.filter(|last| last.first_lsn == header.first_lsn) {
+        // It held no record, so both have one name and the new file took its place.
+        segments.pop_back();
+        shared.bytes.fetch_sub(empty.bytes, Ordering::AcqRel);
+    }
+    segments.push_back(SegmentFile {
         first_lsn: header.first_lsn,
         bytes: header.bytes,
     });
+    drop(segments);
     Ok(Active {
         header,
         path,
