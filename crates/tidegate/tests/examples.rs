@@ -123,6 +123,14 @@ fn typed_values() {
 }
 
 #[test]
+fn custom_store() {
+    check(
+        "custom_store",
+        &["from the Store: Some(b\"hello from a store of my own\")"],
+    );
+}
+
+#[test]
 fn store_memory() {
     check(
         "store_memory",
