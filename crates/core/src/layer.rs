@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -14,6 +13,7 @@ use crate::budget::DirtyBudget;
 use crate::class::{Class, ClassSet};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind};
+use crate::hash::Hasher;
 use crate::key::Key;
 use crate::lane::Lane;
 use crate::near::{Copy, Near};
@@ -41,8 +41,8 @@ pub(crate) struct Layer {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) journal: Option<Arc<dyn Journal>>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Picks lanes; random per process, so that no client can aim at one lane.
-    hasher: RandomState,
+    /// Picks lanes.
+    hasher: Hasher,
     /// The last version this process issued (write-back and cache-only).
     issued: AtomicU64,
     /// Set once: no new work is taken.
@@ -71,15 +71,18 @@ pub(crate) struct Parts {
 
 impl Layer {
     pub(crate) fn new(parts: Parts) -> Self {
+        let hasher = Hasher::with_seed(parts.clock.random());
         Self {
             classes: parts.classes,
             states: parts.states,
-            near: Near::new(parts.near_bytes),
-            lanes: (0..parts.lanes.max(1)).map(|_| Lane::new()).collect(),
+            near: Near::new(parts.near_bytes, &hasher),
+            lanes: (0..parts.lanes.max(1))
+                .map(|_| Lane::new(&hasher))
+                .collect(),
             store: parts.store,
             journal: parts.journal,
             clock: parts.clock,
-            hasher: RandomState::default(),
+            hasher,
             issued: AtomicU64::new(Version::compose(parts.generation, 0).raw()),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

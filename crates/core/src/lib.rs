@@ -48,6 +48,7 @@ mod error;
 mod explain;
 mod flush;
 mod gate;
+mod hash;
 mod key;
 mod lane;
 mod layer;

@@ -278,8 +278,9 @@ pub(crate) fn reply_all(replies: Vec<ReadReply>, answer: &Result<Read>) {
     }
 }
 
-/// Answers readers that waited for a write that failed: from the dirty entry if there is one, with a load
-/// otherwise.
+/// Answers readers that waited for a write that failed: from the dirty entry if there is one, by the next
+/// write of the key if one waits, with a load otherwise. (A load beside a waiting write could fill the cache
+/// after that write, with the state before it.)
 pub(crate) fn answer_readers(
     layer: &Layer,
     state: &mut LaneState,
@@ -295,6 +296,13 @@ pub(crate) fn answer_readers(
     }
     let class = layer.class_of(key.as_bytes());
     for reply in replies {
+        let reply = match state.writing(key.as_bytes()) {
+            Some(writes) => match writes.attach(key.as_bytes(), reply) {
+                Ok(()) => continue,
+                Err(reply) => reply,
+            },
+            None => reply,
+        };
         match state.loads.join(key.as_bytes(), class, reply) {
             Joined::Leads => layer.lane_of(key.as_bytes()).loads_waiting.notify_one(),
             Joined::Follows => {}

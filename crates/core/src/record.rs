@@ -116,7 +116,7 @@ mod tests {
                 expires_at: (!forever).then(|| Timestamp::from_millis(expires)),
             });
             let bytes = Record::encode(&class, &key, version, &change);
-            let record = Record::decode(bytes.clone());
+            let record = Record::decode(bytes);
             prop_assert_eq!(record, Some(Record { class, key, version, change }));
         }
 

@@ -5,11 +5,10 @@
 //! another class, or whose class is no longer write-back, are flushed before the gate opens, into the table
 //! of the class that took them; a class that is gone is refused by name, for its rows have no table.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 
 use crate::class::{ClassSet, Strategy};
 use crate::entry::Change;
@@ -28,7 +27,7 @@ const CHUNK: usize = 4096;
 /// The newest unflushed write of each key.
 #[derive(Default)]
 pub(crate) struct Recovered {
-    entries: HashMap<Key, Found, RandomState>,
+    entries: BTreeMap<Key, Found>,
     /// The newest generation seen.
     pub(crate) generation: u64,
 }
@@ -100,7 +99,10 @@ impl Recovered {
     /// Makes dirty what is still write-back, and flushes the rest at once.
     pub(crate) async fn restore(self, layer: &Arc<Layer>) -> Result<()> {
         let mut moved: Vec<(usize, Write)> = Vec::new();
-        for (key, found) in self.entries {
+        // In the order of the journal, as the lanes keep their records: the first is what may not be trimmed.
+        let mut entries: Vec<(Key, Found)> = self.entries.into_iter().collect();
+        entries.sort_unstable_by_key(|(_, found)| found.lsn);
+        for (key, found) in entries {
             let class = layer.class(found.class);
             let Some(table) = layer.state(found.class).table else {
                 return Err(Error::configuration(format_args!(

@@ -1,5 +1,6 @@
 //! The gate: what an application holds. Everything goes through it.
 
+mod audit;
 mod builder;
 mod drain;
 mod stats;
@@ -57,7 +58,6 @@ impl Drop for Handle {
 
 impl Gate {
     /// Begins to build a gate.
-    #[must_use]
     pub fn builder() -> GateBuilder {
         GateBuilder::default()
     }
@@ -271,6 +271,13 @@ impl Gate {
     #[must_use]
     pub fn stats(&self) -> Stats {
         stats::stats(self.layer())
+    }
+
+    /// Checks the bookkeeping of dirty entries; what does not add up, in words. Exact only while no write is
+    /// under way. For tests and for those who look for a fault.
+    #[must_use]
+    pub fn audit(&self) -> Vec<String> {
+        audit::audit(self.layer())
     }
 
     /// The present, by the clock of the gate.

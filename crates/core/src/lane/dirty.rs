@@ -3,10 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
-
 use crate::entry::Change;
 use crate::error::Error;
+use crate::hash::Hasher;
 use crate::key::Key;
 use crate::port::Lsn;
 use crate::version::Version;
@@ -62,12 +61,11 @@ pub(crate) struct Claim {
 
 /// See the [module](self). Invariant (I8): a key is in `ready` if and only if its state is
 /// [`DirtyState::Waiting`].
-#[derive(Default)]
 pub(crate) struct Dirty {
-    entries: HashMap<Key, DirtyEntry, RandomState>,
+    entries: HashMap<Key, DirtyEntry, Hasher>,
     /// Keys to be flushed, the one that has been dirty longest in front.
     ready: VecDeque<Key>,
-    /// Records in the order of the journal; those that no entry has any more are skipped when they come to
+    /// Records in the order of the journal (so entries must be inserted in that order); those that no entry has any more are skipped when they come to
     /// the front, and swept out when they are most of the queue.
     records: VecDeque<(Lsn, Key)>,
     claimed: usize,
@@ -80,6 +78,19 @@ pub(crate) struct Dirty {
 }
 
 impl Dirty {
+    pub(crate) fn new(hasher: &Hasher) -> Self {
+        Self {
+            entries: HashMap::with_hasher(hasher.clone()),
+            ready: VecDeque::new(),
+            records: VecDeque::new(),
+            claimed: 0,
+            claimed_turn: None,
+            parked: 0,
+            next_turn: 0,
+            hurry: false,
+        }
+    }
+
     pub(crate) fn get(&self, key: &[u8]) -> Option<&DirtyEntry> {
         self.entries.get(key)
     }
@@ -96,6 +107,10 @@ impl Dirty {
             return Some(entry);
         }
         if let Some(lsn) = entry.lsn {
+            debug_assert!(
+                self.records.back().is_none_or(|(last, _)| *last < lsn),
+                "journal order"
+            );
             self.records.push_back((lsn, key.clone()));
         }
         entry.state = DirtyState::Waiting;
@@ -297,6 +312,39 @@ impl Dirty {
         self.ready.len() + self.claimed
     }
 
+    /// Compares the queues and counts with the entries; what does not fit, in words.
+    pub(crate) fn audit(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let in_state = |which: fn(&DirtyState) -> bool| {
+            self.entries
+                .values()
+                .filter(|entry| which(&entry.state))
+                .count()
+        };
+        let waiting = in_state(|state| matches!(state, DirtyState::Waiting));
+        let queued = self.ready.iter().filter(|key| {
+            self.entries
+                .get(*key)
+                .is_some_and(|e| matches!(e.state, DirtyState::Waiting))
+        });
+        let queued = queued.count();
+        if waiting != self.ready.len() || queued != self.ready.len() {
+            wrong.push(format!(
+                "{waiting} entries wait, {} keys are queued, {queued} of them rightly",
+                self.ready.len()
+            ));
+        }
+        let claimed = in_state(|state| matches!(state, DirtyState::Claimed));
+        let parked = in_state(|state| matches!(state, DirtyState::Parked(_)));
+        if (claimed, parked) != (self.claimed, self.parked) {
+            wrong.push(format!(
+                "{claimed} entries are claimed and {parked} parked, counted are {} and {}",
+                self.claimed, self.parked
+            ));
+        }
+        wrong
+    }
+
     pub(crate) fn parked(&self) -> usize {
         self.parked
     }
@@ -330,7 +378,7 @@ mod tests {
 
     #[test]
     fn an_entry_written_again_while_claimed_stays_dirty() {
-        let mut dirty = Dirty::default();
+        let mut dirty = Dirty::new(&Hasher::with_seed(1));
         dirty.insert(Key::from("k"), entry(1, 1));
         let claims = dirty.claim(10);
         dirty.insert(Key::from("k"), entry(2, 2));
@@ -350,7 +398,7 @@ mod tests {
 
     #[test]
     fn an_older_write_is_not_taken() {
-        let mut dirty = Dirty::default();
+        let mut dirty = Dirty::new(&Hasher::with_seed(1));
         dirty.insert(Key::from("k"), entry(5, 5));
         assert!(
             dirty
@@ -365,7 +413,7 @@ mod tests {
 
     #[test]
     fn coalescing_keeps_the_place_and_the_age() {
-        let mut dirty = Dirty::default();
+        let mut dirty = Dirty::new(&Hasher::with_seed(1));
         dirty.insert(Key::from("a"), entry(1, 1));
         dirty.insert(Key::from("b"), entry(2, 2));
         dirty.insert(Key::from("a"), entry(3, 3));
@@ -376,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_parked_entry_waits_for_a_newer_write_or_a_retry() {
-        let mut dirty = Dirty::default();
+        let mut dirty = Dirty::new(&Hasher::with_seed(1));
         dirty.insert(Key::from("k"), entry(1, 1));
         let claim = dirty.claim(1).remove(0);
         assert!(dirty.park(&claim, Error::new(ErrorKind::Refused, "no")));
@@ -391,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_hot_key_behind_a_stuck_one_does_not_grow_the_record_queue() {
-        let mut dirty = Dirty::default();
+        let mut dirty = Dirty::new(&Hasher::with_seed(1));
         dirty.insert(Key::from("stuck"), entry(1, 1));
         for n in 2..10_000 {
             dirty.insert(Key::from("hot"), entry(n, n));

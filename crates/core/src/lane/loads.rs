@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::mem;
 
-use foldhash::fast::RandomState;
-
 use super::ReadReply;
+use crate::hash::Hasher;
 use crate::key::Key;
 
 /// More keys than this waiting in one lane means that the store does not keep up: further loads fail at once
@@ -14,10 +13,9 @@ pub(crate) const LOADS_WAITING_MAX: usize = 65_536;
 
 /// Loads of a lane. Equal keys share one load (single-flight): the first reader is the leader in that it
 /// caused the load; a driver task does it, so that no reader that goes away takes it along.
-#[derive(Default)]
 pub(crate) struct Loads {
-    waiting: HashMap<Key, Flight, RandomState>,
-    in_flight: HashMap<Key, Flight, RandomState>,
+    waiting: HashMap<Key, Flight, Hasher>,
+    in_flight: HashMap<Key, Flight, Hasher>,
 }
 
 /// Everyone who waits for one key.
@@ -40,6 +38,13 @@ pub(crate) enum Joined {
 }
 
 impl Loads {
+    pub(crate) fn new(hasher: &Hasher) -> Self {
+        Self {
+            waiting: HashMap::with_hasher(hasher.clone()),
+            in_flight: HashMap::with_hasher(hasher.clone()),
+        }
+    }
+
     /// Adds a reader of `key`. A load in flight that a write has overtaken is not joined.
     pub(crate) fn join(&mut self, key: &[u8], class: usize, reply: ReadReply) -> Joined {
         if let Some(flight) = self.in_flight.get_mut(key).filter(|flight| flight.may_fill) {
@@ -90,7 +95,10 @@ impl Loads {
     pub(crate) fn take(&mut self, limit: usize) -> Vec<(Key, usize)> {
         debug_assert!(self.in_flight.is_empty(), "one load of a lane at a time");
         self.in_flight = if self.waiting.len() <= limit {
-            mem::take(&mut self.waiting)
+            mem::replace(
+                &mut self.waiting,
+                HashMap::with_hasher(self.in_flight.hasher().clone()),
+            )
         } else {
             let keys: Vec<Key> = self.waiting.keys().take(limit).cloned().collect();
             keys.into_iter()

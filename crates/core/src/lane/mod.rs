@@ -31,10 +31,10 @@ mod writes;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use foldhash::fast::RandomState;
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::Result;
+use crate::hash::Hasher;
 use crate::key::Key;
 use crate::port::{Lsn, Ticket};
 use crate::receipt::Read;
@@ -82,19 +82,23 @@ pub(crate) struct LaneState {
     /// Keys whose last write has an unknown outcome. The writer may still be at it inside the store, so what
     /// a load returns may be outdated a moment later: nothing is filled until the outcome is known or a
     /// later write of the key is committed.
-    pub(crate) quarantine: HashMap<Key, Option<Ticket>, RandomState>,
+    pub(crate) quarantine: HashMap<Key, Option<Ticket>, Hasher>,
     /// Journal records at or after this place may belong to writes not yet in `dirty`.
     pub(crate) appending: Option<Lsn>,
 }
 
 impl Lane {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(hasher: &Hasher) -> Self {
         Self {
             state: Mutex::new(LaneState {
-                loads: Loads::default(),
-                writes: [Writes::default(), Writes::default(), Writes::default()],
-                dirty: Dirty::default(),
-                quarantine: HashMap::default(),
+                loads: Loads::new(hasher),
+                writes: [
+                    Writes::new(hasher),
+                    Writes::new(hasher),
+                    Writes::new(hasher),
+                ],
+                dirty: Dirty::new(hasher),
+                quarantine: HashMap::with_hasher(hasher.clone()),
                 appending: None,
             }),
             loads_waiting: Notify::new(),

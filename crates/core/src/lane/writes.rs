@@ -3,10 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
-use foldhash::fast::RandomState;
-
 use super::{Operation, ReadReply};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hash::Hasher;
 use crate::key::Key;
 
 /// The most operations that wait in one queue. More means that the store does not keep up.
@@ -16,13 +15,12 @@ const BYTES_WAITING_MAX: usize = 256 << 20;
 
 /// One road of a lane. A key is in flight at most once; what arrives for it meanwhile waits together and
 /// goes out as one write (coalescing), each caller answered by the commit that holds its key.
-#[derive(Default)]
 pub(crate) struct Writes {
-    waiting: HashMap<Key, Chain, RandomState>,
+    waiting: HashMap<Key, Chain, Hasher>,
     /// Keys of `waiting`, oldest first.
     order: VecDeque<Key>,
     /// Readers of keys in flight.
-    in_flight: HashMap<Key, Vec<ReadReply>, RandomState>,
+    in_flight: HashMap<Key, Vec<ReadReply>, Hasher>,
     operations: usize,
     bytes: usize,
 }
@@ -48,6 +46,16 @@ pub(crate) struct Work {
 }
 
 impl Writes {
+    pub(crate) fn new(hasher: &Hasher) -> Self {
+        Self {
+            waiting: HashMap::with_hasher(hasher.clone()),
+            order: VecDeque::new(),
+            in_flight: HashMap::with_hasher(hasher.clone()),
+            operations: 0,
+            bytes: 0,
+        }
+    }
+
     /// Adds an operation behind all others of its key. True if it joined others that were waiting.
     ///
     /// # Errors

@@ -17,12 +17,12 @@ mod copy;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use foldhash::fast::RandomState;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 pub(crate) use copy::{Copy, Freshness};
 
+use crate::hash::Hasher;
 use crate::key::Key;
 
 /// What an entry costs beside its key and value, in bytes: the slot in the cache's arena (key pointer, copy,
@@ -35,7 +35,7 @@ const SHARD_BYTES_MIN: u64 = 8 << 20;
 
 /// See the [module](self).
 pub(crate) struct Near {
-    cache: Cache<Key, Copy, ByBytes, RandomState, CountEvictions>,
+    cache: Cache<Key, Copy, ByBytes, Hasher, CountEvictions>,
     capacity_bytes: u64,
     evictions: Arc<AtomicU64>,
 }
@@ -55,7 +55,7 @@ pub struct NearStats {
 
 impl Near {
     /// A cache of at most `capacity_bytes` bytes of keys, values and overhead.
-    pub(crate) fn new(capacity_bytes: u64) -> Self {
+    pub(crate) fn new(capacity_bytes: u64, hasher: &Hasher) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let shards = (capacity_bytes / SHARD_BYTES_MIN).clamp(1, cores as u64 * 4);
         let items = usize::try_from(capacity_bytes / (OVERHEAD_BYTES + 128)).unwrap_or(usize::MAX);
@@ -67,7 +67,7 @@ impl Near {
             .build()
             .unwrap_or_else(|_| unreachable!("both required options are set"));
         let lifecycle = CountEvictions(Arc::clone(&evictions));
-        let cache = Cache::with_options(options, ByBytes, RandomState::default(), lifecycle);
+        let cache = Cache::with_options(options, ByBytes, hasher.clone(), lifecycle);
         Self {
             cache,
             capacity_bytes,
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_working_set_far_above_the_bound_stays_within_it() {
-        let near = Near::new(1 << 20);
+        let near = Near::new(1 << 20, &Hasher::with_seed(1));
         for i in 0..100_000_u32 {
             near.put(Key::copy_from(&i.to_be_bytes()), copy(100));
             assert!(near.stats().bytes <= 1 << 20);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_copy_too_large_is_not_kept_and_does_not_leave_the_old_one() {
-        let near = Near::new(1 << 20);
+        let near = Near::new(1 << 20, &Hasher::with_seed(1));
         near.put(Key::from("k"), copy(10));
         near.put(Key::from("k"), copy(2 << 20));
         assert!(near.get(b"k").is_none());

@@ -150,7 +150,8 @@ impl<R: Rows> RowStore<R> {
             let task = tokio::task::spawn_blocking(move || {
                 work(&mut state.lock().unwrap_or_else(PoisonError::into_inner))
             });
-            let broken = |_| StoreError::unknown(None, "the database's code panicked or was cut off");
+            let broken =
+                |_| StoreError::unknown(None, "the database's code panicked or was cut off");
             task.await.map_err(broken)?
         })
     }

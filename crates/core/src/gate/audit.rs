@@ -1,0 +1,46 @@
+//! Checking the layer's own bookkeeping (invariant I8: what is dirty is what is counted as dirty).
+
+use crate::layer::Layer;
+
+/// What does not add up, in words; nothing if all is well. Exact only while no write is under way.
+pub(super) fn audit(layer: &Layer) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut bytes = vec![0_u64; layer.states.len()];
+    for (index, lane) in layer.lanes.iter().enumerate() {
+        let mut state = lane.lock();
+        wrong.extend(
+            state
+                .dirty
+                .audit()
+                .into_iter()
+                .map(|what| format!("lane {index}: {what}")),
+        );
+        for (key, entry) in state.dirty.iter() {
+            bytes[entry.class] += entry.bytes(key);
+            if layer.lane_index(key.as_bytes()) != index {
+                wrong.push(format!("lane {index}: key '{key}' belongs to another lane"));
+            }
+        }
+        let needed = state.journal_needed_from();
+        let unsafe_entry = state.dirty.iter().find(|(_, entry)| {
+            entry
+                .lsn
+                .is_some_and(|lsn| needed.is_none_or(|needed| lsn < needed))
+        });
+        if let Some((key, _)) = unsafe_entry {
+            wrong.push(format!(
+                "lane {index}: the journal may forget the record of key '{key}'"
+            ));
+        }
+    }
+    for ((class, state), bytes) in layer.classes.classes().iter().zip(&layer.states).zip(bytes) {
+        if state.budget.used() != bytes {
+            wrong.push(format!(
+                "class '{}': {} dirty bytes are counted and {bytes} are there",
+                class.name,
+                state.budget.used()
+            ));
+        }
+    }
+    wrong
+}

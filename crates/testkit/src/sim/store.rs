@@ -1,0 +1,332 @@
+//! A store that is slow, away, refuses poison, loses the answers to commits, and commits some of those later.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidegate_core::memory::MemoryStore;
+use tidegate_core::port::{
+    Batch, BoxFuture, Capabilities, Guard, Outcome, Resolution, RowKey, Store, StoreError, Swept,
+    TableId, TableSpec, Ticket, Timestamp,
+};
+use tidegate_core::{Entry, Key};
+use tokio::sync::Notify;
+
+use super::Random;
+
+/// A value that begins so is refused for good.
+const POISON: u8 = b'!';
+
+/// How a store misbehaves.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreFaults {
+    /// A call takes up to this long.
+    pub delay_max: Duration,
+    /// The share of calls that stall for a hundred times as long.
+    pub stall: f64,
+    /// The share of calls that fail before they do anything.
+    pub unavailable: f64,
+    /// The share of commits whose answer is lost: done, not done, or done later.
+    pub unknown: f64,
+    /// Treats a flush as an unguarded write: a broken promise, for checking that the checker sees it.
+    pub ignores_guards: bool,
+}
+
+impl StoreFaults {
+    /// A store that does nothing wrong, and takes its time.
+    #[must_use]
+    pub fn none(delay_max: Duration) -> Self {
+        Self {
+            delay_max,
+            stall: 0.0,
+            unavailable: 0.0,
+            unknown: 0.0,
+            ignores_guards: false,
+        }
+    }
+}
+
+/// See the [module](self). Clones are the same store.
+#[derive(Clone)]
+pub struct FaultyStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inner: MemoryStore,
+    random: Random,
+    state: Mutex<State>,
+    /// A transaction that held row locks ended.
+    unlocked: Notify,
+}
+
+struct State {
+    faults: StoreFaults,
+    /// Rows of transactions whose commit is still under way.
+    locked: HashSet<RowKey>,
+    pending: HashMap<u64, Batch>,
+    resolved: HashMap<u64, Resolution>,
+    tickets: u64,
+}
+
+impl FaultyStore {
+    /// A store over `inner`.
+    #[must_use]
+    pub fn new(inner: MemoryStore, faults: StoreFaults, random: Random) -> Self {
+        let state = State {
+            faults,
+            locked: HashSet::new(),
+            pending: HashMap::new(),
+            resolved: HashMap::new(),
+            tickets: 0,
+        };
+        let shared = Shared {
+            inner,
+            random,
+            state: Mutex::new(state),
+            unlocked: Notify::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Changes how it misbehaves.
+    pub fn set_faults(&self, faults: StoreFaults) {
+        self.state().faults = faults;
+    }
+
+    /// The client died: each commit under way is done or not, as it happens.
+    pub async fn crash(&self) {
+        let mut tickets: Vec<u64> = self.state().pending.keys().copied().collect();
+        tickets.sort_unstable();
+        for ticket in tickets {
+            self.finish(ticket, self.shared.random.chance(0.5)).await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn finish(&self, ticket: u64, commit: bool) {
+        let Some(batch) = self.state().pending.remove(&ticket) else {
+            return;
+        };
+        let committed = commit && self.shared.inner.apply(&batch).await.is_ok();
+        let mut state = self.state();
+        for write in &batch.writes {
+            state.locked.remove(&(write.table, write.key.clone()));
+        }
+        let resolution = if committed {
+            Resolution::Committed
+        } else {
+            Resolution::Aborted
+        };
+        state.resolved.insert(ticket, resolution);
+        drop(state);
+        self.shared.unlocked.notify_waiters();
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "time is paused here")]
+    async fn take_time(&self) {
+        let faults = self.state().faults;
+        let mut micros = u64::try_from(faults.delay_max.as_micros()).unwrap_or(u64::MAX);
+        if self.shared.random.chance(faults.stall) {
+            micros = micros.saturating_mul(100);
+        }
+        tokio::time::sleep(Duration::from_micros(self.shared.random.below(micros + 1))).await;
+    }
+
+    async fn take_time_or_fail(&self) -> Result<(), StoreError> {
+        self.take_time().await;
+        let share = self.state().faults.unavailable;
+        if self.shared.random.chance(share) {
+            return Err(StoreError::unavailable("simulated"));
+        }
+        Ok(())
+    }
+
+    /// Waits for the row locks of `batch` and takes them.
+    async fn lock_rows(&self, batch: &Batch) {
+        loop {
+            let unlocked = self.shared.unlocked.notified();
+            tokio::pin!(unlocked);
+            unlocked.as_mut().enable();
+            {
+                let mut state = self.state();
+                let rows = || {
+                    batch
+                        .writes
+                        .iter()
+                        .map(|write| (write.table, write.key.clone()))
+                };
+                if rows().all(|row| !state.locked.contains(&row)) {
+                    state.locked.extend(rows());
+                    return;
+                }
+            }
+            unlocked.await;
+        }
+    }
+
+    async fn apply_faulty(&self, batch: &Batch) -> Result<Vec<Outcome>, StoreError> {
+        self.take_time_or_fail().await?;
+        let poison = |value: &bytes::Bytes| value.first() == Some(&POISON);
+        if batch
+            .writes
+            .iter()
+            .any(|write| write.value().is_some_and(poison))
+        {
+            return Err(StoreError::refused(Some("23514"), "simulated constraint"));
+        }
+        let mut batch = batch.clone();
+        let faults = self.state().faults;
+        if faults.ignores_guards {
+            for write in &mut batch.writes {
+                if let Guard::IfNewer(_) = write.guard {
+                    write.guard = Guard::Always;
+                }
+            }
+        }
+        self.lock_rows(&batch).await;
+        let ticket = {
+            let mut state = self.state();
+            state.tickets += 1;
+            let ticket = state.tickets;
+            state.pending.insert(ticket, batch.clone());
+            ticket
+        };
+        if !self.shared.random.chance(faults.unknown) {
+            // From here to the end of the transaction nothing is awaited that could be interleaved.
+            let outcomes = self.shared.inner.apply(&batch).await;
+            self.forget(ticket, &batch);
+            return outcomes;
+        }
+        match self.shared.random.below(3) {
+            0 => self.finish(ticket, true).await,
+            1 => self.finish(ticket, false).await,
+            _ => {
+                let late = self.clone();
+                tokio::spawn(async move {
+                    for _ in 0..3 {
+                        late.take_time().await;
+                    }
+                    let commit = late.shared.random.chance(0.5);
+                    late.finish(ticket, commit).await;
+                });
+            }
+        }
+        Err(StoreError::unknown(
+            Some(Ticket(ticket)),
+            "simulated loss of the answer",
+        ))
+    }
+
+    fn forget(&self, ticket: u64, batch: &Batch) {
+        let mut state = self.state();
+        state.pending.remove(&ticket);
+        for write in &batch.writes {
+            state.locked.remove(&(write.table, write.key.clone()));
+        }
+        drop(state);
+        self.shared.unlocked.notify_waiters();
+    }
+}
+
+impl Store for FaultyStore {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            lanes: 2,
+            batch_max: 8,
+            durable: true,
+        }
+    }
+
+    fn open_table<'a>(&'a self, spec: &'a TableSpec) -> BoxFuture<'a, Result<TableId, StoreError>> {
+        self.shared.inner.open_table(spec)
+    }
+
+    fn open_generation(&self, at_least: u64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.shared.inner.open_generation(at_least)
+    }
+
+    fn load<'a>(
+        &'a self,
+        keys: &'a [RowKey],
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<Option<Entry>>, StoreError>> {
+        Box::pin(async move {
+            self.take_time_or_fail().await?;
+            let loaded = self.shared.inner.load(keys, now).await;
+            // The answer travels, and what it says may be outdated when it arrives.
+            self.take_time().await;
+            loaded
+        })
+    }
+
+    fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
+        Box::pin(async move {
+            let outcomes = self.apply_faulty(batch).await;
+            self.take_time().await;
+            outcomes
+        })
+    }
+
+    fn resolve(&self, ticket: Ticket) -> BoxFuture<'_, Result<Resolution, StoreError>> {
+        Box::pin(async move {
+            self.take_time_or_fail().await?;
+            let state = self.state();
+            if state.pending.contains_key(&ticket.0) {
+                return Ok(Resolution::Pending);
+            }
+            Ok(state
+                .resolved
+                .get(&ticket.0)
+                .copied()
+                .unwrap_or(Resolution::Forgotten))
+        })
+    }
+
+    fn scan<'a>(
+        &'a self,
+        table: TableId,
+        after: Option<&'a Key>,
+        limit: usize,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<(Key, Entry)>, StoreError>> {
+        self.shared.inner.scan(table, after, limit, now)
+    }
+
+    fn count(&self, table: TableId, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.shared.inner.count(table, now)
+    }
+
+    fn sweep(
+        &self,
+        table: TableId,
+        now: Timestamp,
+        remember: Duration,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Swept, StoreError>> {
+        Box::pin(async move {
+            self.take_time_or_fail().await?;
+            self.shared.inner.sweep(table, now, remember, limit).await
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.shared.inner.ping()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
