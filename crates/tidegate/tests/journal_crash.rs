@@ -3,8 +3,11 @@
 
 #![cfg(feature = "journal")]
 
+use std::future::{poll_fn, ready};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +15,9 @@ use proptest::prelude::*;
 use tidegate::journal::faulty::{FaultyDisk, Survival};
 use tidegate::journal::{FileJournal, JournalConfig};
 use tidegate_core::port::{Journal, JournalError, Lsn, Replayed};
-use tokio::task::JoinHandle;
+
+/// An append under way.
+type Begun = Pin<Box<dyn Future<Output = Result<Lsn, JournalError>>>>;
 
 const SEGMENT_BYTES: u64 = 4096;
 
@@ -130,17 +135,21 @@ impl Scene {
         records.collect()
     }
 
-    /// Begins appends in order and lets them reach the writer.
-    async fn begin(&self, appends: &[Vec<Bytes>]) -> Vec<JoinHandle<Result<Lsn, JournalError>>> {
-        let mut begun = Vec::new();
+    /// Begins appends in order: each has reached the writer when this returns.
+    async fn begin(&self, appends: &[Vec<Bytes>]) -> Vec<Begun> {
+        let mut all = Vec::new();
         for records in appends {
             let journal = Arc::clone(self.journal());
             let records = records.clone();
-            begun.push(tokio::spawn(async move { journal.append(records).await }));
+            let mut begun: Begun = Box::pin(async move { journal.append(records).await });
+            let polled = poll_fn(|context| Poll::Ready(begun.as_mut().poll(context))).await;
+            // The writer may have answered already, between two steps of the poll.
+            all.push(match polled {
+                Poll::Ready(answer) => Box::pin(ready(answer)),
+                Poll::Pending => begun,
+            });
         }
-        // One thread runs all tasks: each is polled once, in order.
-        tokio::task::yield_now().await;
-        begun
+        all
     }
 
     async fn run(&mut self, step: &Step) {
@@ -192,12 +201,12 @@ impl Scene {
     async fn after_failure(
         &mut self,
         appends: Vec<Vec<Bytes>>,
-        begun: Vec<JoinHandle<Result<Lsn, JournalError>>>,
+        begun: Vec<Begun>,
         survival: Option<Survival>,
     ) {
         let mut answers = Vec::new();
         for task in begun {
-            answers.push(task.await.unwrap());
+            answers.push(task.await);
         }
         // The failure may have hit a file that was made ready ahead, which harms no append.
         if answers.iter().any(Result::is_err) {
@@ -215,14 +224,10 @@ impl Scene {
         self.settle(appends, answers).await;
     }
 
-    async fn finish(
-        &mut self,
-        appends: Vec<Vec<Bytes>>,
-        begun: Vec<JoinHandle<Result<Lsn, JournalError>>>,
-    ) {
+    async fn finish(&mut self, appends: Vec<Vec<Bytes>>, begun: Vec<Begun>) {
         let mut answers = Vec::new();
         for task in begun {
-            answers.push(task.await.unwrap());
+            answers.push(task.await);
         }
         self.settle(appends, answers).await;
     }
@@ -287,8 +292,7 @@ impl Scene {
 }
 
 fn block_on(future: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let mut runtime = runtime;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.build().unwrap().block_on(future);
 }
 

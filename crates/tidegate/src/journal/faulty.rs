@@ -291,7 +291,10 @@ impl Content {
     fn sector(&self, sector: usize, of: &[u8]) -> Vec<u8> {
         let start = sector * SECTOR_BYTES;
         let end = (start + SECTOR_BYTES).min(self.shown.len());
-        let mut bytes = of.get(start..).unwrap_or_default().to_vec();
+        let mut bytes = of
+            .get(start..end.min(of.len()))
+            .unwrap_or_default()
+            .to_vec();
         bytes.resize(end - start, 0);
         bytes
     }

@@ -23,6 +23,8 @@ use super::shared::Shared;
 /// The file in which a segment of unusual size is made; removed at open like all of this ending.
 const LARGE_PARTIAL_NAME: &str = "large.partial";
 const NEXT_PARTIAL_NAME: &str = "next.partial";
+/// The file that was handed to the writer, until the writer names it as a segment.
+const BEGIN_PARTIAL_NAME: &str = "begin.partial";
 
 /// What the keeper is asked to do.
 pub(super) enum Request {
@@ -93,13 +95,30 @@ impl Keeper {
         if bytes == self.shared.config.segment_bytes {
             self.prepare()?;
             if let Some(ready) = self.ready.take() {
-                return Ok(ready);
+                return self.hand_over(ready);
             }
         }
         if self.over(bytes).is_some() {
             self.give_up_ready();
         }
         self.make(bytes, LARGE_PARTIAL_NAME)
+    }
+
+    /// Gives a file a name of its own before the writer has it: the next one made ready, perhaps while the
+    /// writer still syncs this one's header, must not take its place.
+    fn hand_over(&mut self, mut ready: ReadyFile) -> Result<ReadyFile, JournalError> {
+        let path = self.shared.config.path.join(BEGIN_PARTIAL_NAME);
+        match self.shared.disk.rename(&ready.path, &path) {
+            Ok(()) => {
+                ready.path = path;
+                Ok(ready)
+            }
+            Err(error) => {
+                let failed = self.failed("rename", &ready, &error);
+                self.ready = Some(ready);
+                Err(failed)
+            }
+        }
     }
 
     fn prepare(&mut self) -> Result<(), JournalError> {

@@ -122,7 +122,6 @@ impl Writer {
             return;
         }
         let mut answers: Vec<(Answer, Lsn)> = Vec::with_capacity(pending.len());
-        // Given back only after the answers, with the appends themselves.
         let mut rooms = Vec::with_capacity(pending.len());
         let first_lsn = self.next_lsn;
         let mut lsn = first_lsn;
@@ -152,10 +151,11 @@ impl Writer {
             self.wrote = true;
         }
         let written = written.map_err(|error| self.shared.set_poison(error));
+        // Before the answers, so that whoever gets one finds the room it had.
+        drop(rooms);
         for (sender, last) in answers {
             answer(sender, written.clone().map(|()| last));
         }
-        drop(rooms);
         self.prepare_ahead();
         if self.buffer.capacity() / 2 > self.shared.config.group_bytes_max {
             self.buffer = Vec::new();
