@@ -20,6 +20,8 @@ pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<Flus
     select(idle, layer.clock.sleep(deadline)).await;
     let report = flush(layer, until.saturating_sub(layer.clock.elapsed())).await;
     layer.stop();
+    // From here on others may change the store.
+    layer.near.clear();
     // A driver in the middle of a commit that does not end is left behind: it holds nothing that is not in
     // the journal or already answered as unknown.
     let ended = std::pin::pin!(async {

@@ -20,4 +20,4 @@ pub use history::{Event, History, Kind, Outcome, Row, Violation};
 pub use journal::{FaultyJournal, JournalFaults, SimDisk};
 pub use random::Random;
 pub use run::{Mutation, Report, Scenario, run};
-pub use store::{FaultyStore, StoreFaults};
+pub use store::{FaultyStore, StoreCalls, StoreFaults};

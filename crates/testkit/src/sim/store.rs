@@ -67,6 +67,20 @@ struct State {
     pending: HashMap<u64, Batch>,
     resolved: HashMap<u64, Resolution>,
     tickets: u64,
+    calls: StoreCalls,
+}
+
+/// How often a store was called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreCalls {
+    /// Calls of `load`.
+    pub loads: u64,
+    /// Keys they asked for.
+    pub loaded_keys: u64,
+    /// Calls of `apply`.
+    pub applies: u64,
+    /// Writes they carried.
+    pub applied_writes: u64,
 }
 
 impl FaultyStore {
@@ -79,6 +93,7 @@ impl FaultyStore {
             pending: HashMap::new(),
             resolved: HashMap::new(),
             tickets: 0,
+            calls: StoreCalls::default(),
         };
         let shared = Shared {
             inner,
@@ -94,6 +109,12 @@ impl FaultyStore {
     /// Changes how it misbehaves.
     pub fn set_faults(&self, faults: StoreFaults) {
         self.state().faults = faults;
+    }
+
+    /// How often it was called so far.
+    #[must_use]
+    pub fn calls(&self) -> StoreCalls {
+        self.state().calls
     }
 
     /// The client died: each commit under way is done or not, as it happens.
@@ -264,6 +285,11 @@ impl Store for FaultyStore {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<Option<Entry>>, StoreError>> {
         Box::pin(async move {
+            {
+                let mut state = self.state();
+                state.calls.loads += 1;
+                state.calls.loaded_keys += keys.len() as u64;
+            }
             self.take_time_or_fail().await?;
             let loaded = self.shared.inner.load(keys, now).await;
             // The answer travels, and what it says may be outdated when it arrives.
@@ -274,6 +300,11 @@ impl Store for FaultyStore {
 
     fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
         Box::pin(async move {
+            {
+                let mut state = self.state();
+                state.calls.applies += 1;
+                state.calls.applied_writes += batch.writes.len() as u64;
+            }
             let outcomes = self.apply_faulty(batch).await;
             self.take_time().await;
             outcomes

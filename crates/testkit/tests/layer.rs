@@ -1,0 +1,10 @@
+//! The layer's promises, one test each, under stepped time: the read path, each strategy, write-back.
+
+#[path = "layer/read_path.rs"]
+mod read_path;
+#[path = "layer/world.rs"]
+mod world;
+#[path = "layer/write_back.rs"]
+mod write_back;
+#[path = "layer/write_paths.rs"]
+mod write_paths;
