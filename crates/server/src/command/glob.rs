@@ -1,7 +1,10 @@
 //! The patterns of `SCAN … MATCH`: `*`, `?`, `[abc]`, `[a-z]`, `[^x]`, and `\` before what is meant literally.
 
-/// Whether `text` matches. Takes at most the product of the two lengths, whatever the pattern.
+/// Whether `text` matches. As in Redis 7.0, an empty text matches the empty pattern only. Takes at most the product of the two lengths, whatever the pattern.
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut rest, mut at) = (pattern, 0);
     // Where to go on if the way taken fails: behind the last star, one byte further.
     let mut back: Option<(&[u8], usize)> = None;
@@ -80,7 +83,9 @@ mod tests {
     #[test]
     fn patterns_match_as_redis_matches_them() {
         for (pattern, text, expected) in [
-            ("*", "", true),
+            ("*", "a", true),
+            ("*", "", false),
+            ("**", "", false),
             ("", "", true),
             ("", "a", false),
             ("a*", "abc", true),

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate::ScanCursor;
 use tidegate::port::Timestamp;
+use tidegate::{Key, ScanCursor};
 use tidegate_resp::number::parse_integer;
 use tidegate_resp::{Reply, Request};
 
@@ -29,6 +29,14 @@ struct Question {
     count: usize,
     /// All values are strings; of any other type there are none.
     strings: bool,
+}
+
+impl Question {
+    fn wants(&self, key: &Key) -> bool {
+        self.pattern
+            .as_ref()
+            .is_none_or(|pattern| glob::matches(pattern, key.as_bytes()))
+    }
 }
 
 fn parse(request: &Request) -> Result<Question, Reply> {
@@ -81,22 +89,21 @@ pub(super) fn scan(server: &Arc<Server>, request: &Request) -> Result<Work, Repl
         if !question.strings {
             return page(0, Vec::new());
         }
-        match server.gate.scan(from, question.count).await {
-            Ok((keys, next)) => {
-                let wanted = |key: &tidegate::Key| {
-                    question
-                        .pattern
-                        .as_ref()
-                        .is_none_or(|p| glob::matches(p, key.as_bytes()))
-                };
-                let keys = keys.iter().filter(|key| wanted(key));
-                let keys = keys
-                    .map(|key| Reply::bulk(key.as_bytes().to_vec()))
-                    .collect();
-                page(next.map_or(0, |next| server.cursors.remember(next)), keys)
-            }
-            Err(error) => errors::of_gate(&error),
+        // The walk of the gate has phases, some of them empty; a client is given whole pages.
+        let mut next = Some(from);
+        let mut looked_at = 0;
+        let mut found = Vec::new();
+        while let Some(from) = next.take_if(|_| looked_at < question.count) {
+            let (keys, then) = match server.gate.scan(from, question.count - looked_at).await {
+                Ok(page) => page,
+                Err(error) => return errors::of_gate(&error),
+            };
+            looked_at += keys.len();
+            let keys = keys.iter().filter(|key| question.wants(key));
+            found.extend(keys.map(|key| Reply::bulk(key.as_bytes().to_vec())));
+            next = then;
         }
+        page(next.map_or(0, |next| server.cursors.remember(next)), found)
     }))
 }
 

@@ -9,7 +9,7 @@ use tidegate_resp::{Reply, Request};
 
 use super::arguments::{at, is, own, own_from};
 use super::errors;
-use super::expiry::{self, End};
+use super::expiry::{self, End, Unit};
 use super::row::Prepared;
 use crate::server::Server;
 
@@ -116,7 +116,6 @@ impl SetOptions {
         let mut given = None;
         let mut place = 3;
         while let Some(option) = request.argument(place) {
-            let no_life = options.life == Life::ForEver && given.is_none();
             if is(option, "NX") && options.only != Only::Present {
                 options.only = Only::Absent;
             } else if is(option, "XX") && options.only != Only::Absent {
@@ -125,11 +124,9 @@ impl SetOptions {
                 options.get = true;
             } else if is(option, "KEEPTTL") && given.is_none() {
                 options.life = Life::Kept;
-            } else if let (Some(unit), Some(number), true) = (
-                expiry::unit_of_option(option),
-                request.argument(place + 1),
-                no_life,
-            ) {
+            } else if options.life == Life::ForEver
+                && let Some((unit, number)) = life_option(request, place, given)
+            {
                 given = Some((unit, number));
                 place += 1;
             } else {
@@ -231,7 +228,7 @@ pub(super) fn psetex(server: &Arc<Server>, request: &Request) -> Result<Prepared
 fn set_with_life(
     server: &Arc<Server>,
     request: &Request,
-    unit: expiry::Unit,
+    unit: Unit,
     command: &str,
 ) -> Result<Prepared> {
     let end = expiry::end_of_life(at(request, 2), unit, server.gate.now(), command)?;
@@ -305,58 +302,74 @@ pub(super) fn getdel(server: &Arc<Server>, request: &Request) -> Result<Prepared
     )))
 }
 
-/// What `GETEX` does to the life of a key.
-fn parse_getex(request: &Request, now: Timestamp) -> Result<Option<Life>> {
+/// The option at a place that gives a life, and its number. It may come again in the same unit, and then the last
+/// number counts.
+fn life_option<'a>(
+    request: &'a Request,
+    place: usize,
+    given: Option<(Unit, &[u8])>,
+) -> Option<(Unit, &'a [u8])> {
+    let unit = expiry::unit_of_option(request.argument(place)?)?;
+    let number = request.argument(place + 1)?;
+    given
+        .is_none_or(|(before, _)| before == unit)
+        .then_some((unit, number))
+}
+
+/// What `GETEX` does to the life of a key that is there; a wrong number is told then and not earlier, as Redis does.
+fn parse_getex(request: &Request, now: Timestamp) -> Result<Option<Result<Life>>> {
     let mut given = None;
     let mut persist = false;
     let mut place = 2;
     while let Some(option) = request.argument(place) {
         if is(option, "PERSIST") && given.is_none() {
             persist = true;
-        } else if let (Some(unit), Some(number), None, false) = (
-            expiry::unit_of_option(option),
-            request.argument(place + 1),
-            given,
-            persist,
-        ) {
-            given = Some((unit, number));
+        } else if !persist && let Some(option) = life_option(request, place, given) {
+            given = Some(option);
             place += 1;
         } else {
             return Err(errors::syntax());
         }
         place += 1;
     }
-    match given {
-        Some((unit, number)) => Ok(Some(Life::Until(expiry::end_of_life(
-            number, unit, now, "getex",
-        )?))),
-        None => Ok(persist.then_some(Life::ForEver)),
-    }
+    Ok(match given {
+        Some((unit, number)) => {
+            Some(expiry::end_of_life(number, unit, now, "getex").map(Life::Until))
+        }
+        None => persist.then_some(Ok(Life::ForEver)),
+    })
 }
 
 pub(super) fn getex(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
     let Some(life) = parse_getex(request, server.gate.now())? else {
         return get(server, request);
     };
-    let change = move |entry: Option<&Entry>| {
-        let change = entry.and_then(|entry| match life {
-            Life::Until(End::Past) => Some(Change::Delete),
-            Life::Until(End::At(at)) => Some(Change::Put {
-                value: entry.value.clone(),
-                expires_at: Some(at),
-            }),
-            Life::ForEver | Life::Kept => entry.expires_at.map(|_| Change::Put {
-                value: entry.value.clone(),
-                expires_at: None,
-            }),
-        });
-        (change, value(entry))
+    let change = move |entry: Option<&Entry>| match (entry, &life) {
+        (None, _) => (None, Reply::Null),
+        (Some(_), Err(refused)) => (None, refused.clone()),
+        (Some(entry), Ok(life)) => (with_life(entry, *life), value(Some(entry))),
     };
     Ok(Prepared::change(update(
         server.gate.clone(),
         own(request, 1),
         change,
     )))
+}
+
+/// What gives an entry another life; nothing if it has that life already.
+fn with_life(entry: &Entry, life: Life) -> Option<Change> {
+    let value = entry.value.clone();
+    match life {
+        Life::Until(End::Past) => Some(Change::Delete),
+        Life::Until(End::At(at)) => Some(Change::Put {
+            value,
+            expires_at: Some(at),
+        }),
+        Life::ForEver | Life::Kept => entry.expires_at.map(|_| Change::Put {
+            value,
+            expires_at: None,
+        }),
+    }
 }
 
 pub(super) fn append(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
@@ -432,7 +445,6 @@ mod tests {
             "set k v XX NX",
             "set k v EX",
             "set k v EX 10 PX 10",
-            "set k v EX 10 EX 10",
             "set k v EX 10 KEEPTTL",
             "set k v KEEPTTL EX 10",
             "set k v FOO",
@@ -441,6 +453,11 @@ mod tests {
         ] {
             assert_eq!(options(line), Err(errors::syntax()), "{line}");
         }
+        let twice = options("set k v EX 10 EX 20").unwrap();
+        assert_eq!(
+            twice.life,
+            Life::Until(End::At(Timestamp::from_millis(1_020_000)))
+        );
         assert_eq!(options("set k v EX x"), Err(errors::not_an_integer()));
         assert_eq!(
             options("set k v EX 0 NX"),
@@ -487,8 +504,18 @@ mod tests {
     fn getex_takes_one_option() {
         let parse = |line: &str| parse_getex(&request(line), NOW);
         assert_eq!(parse("getex k"), Ok(None));
-        assert_eq!(parse("getex k PERSIST PERSIST"), Ok(Some(Life::ForEver)));
-        assert_eq!(parse("getex k EXAT 1"), Ok(Some(Life::Until(End::Past))));
+        assert_eq!(
+            parse("getex k PERSIST PERSIST"),
+            Ok(Some(Ok(Life::ForEver)))
+        );
+        assert_eq!(
+            parse("getex k EX x"),
+            Ok(Some(Err(errors::not_an_integer())))
+        );
+        assert_eq!(
+            parse("getex k EXAT 1"),
+            Ok(Some(Ok(Life::Until(End::Past))))
+        );
         for line in [
             "getex k EX",
             "getex k EX 1 PERSIST",

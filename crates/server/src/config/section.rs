@@ -59,8 +59,11 @@ impl Sheet {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.line);
         // Of a line that is no TOML, nothing else is worth saying.
-        let broken: BTreeSet<usize> =
-            problems.iter().filter(|p| p.key.is_empty()).map(|p| p.line).collect();
+        let broken: BTreeSet<usize> = problems
+            .iter()
+            .filter(|p| p.key.is_empty())
+            .map(|p| p.line)
+            .collect();
         problems.retain(|p| p.key.is_empty() || !broken.contains(&p.line));
         problems
     }
