@@ -12,7 +12,7 @@ type Answer<T> = Result<T, StoreError>;
 
 /// The database: rows by table and key.
 #[derive(Default)]
-pub struct Map(BTreeMap<(String, Key), Row>);
+pub(crate) struct Map(BTreeMap<(String, Key), Row>);
 
 impl Rows for Map {
     fn get(&mut self, table: &str, key: &Key) -> Answer<Option<Row>> {

@@ -44,7 +44,7 @@ mod clock;
 #[cfg(feature = "journal")]
 pub mod journal;
 mod open;
-#[cfg(all(feature = "postgres", any()))]
+#[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -56,7 +56,6 @@ pub use open::open_store;
 pub use tidegate_core::*;
 
 /// Begins to build a gate with the system's clock.
-#[must_use]
 pub fn builder() -> GateBuilder {
     Gate::builder().clock(SystemClock::new())
 }

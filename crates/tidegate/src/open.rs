@@ -24,7 +24,7 @@ pub async fn open_store(url: &str) -> Result<Arc<dyn Store>> {
             let config = crate::sqlite::SqliteConfig::from_url(url)?;
             Ok(Arc::new(crate::sqlite::SqliteStore::open(config).await?))
         }
-        #[cfg(all(feature = "postgres", any()))]
+        #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
             let config = crate::postgres::PostgresConfig::from_url(url)?;
             Ok(Arc::new(crate::postgres::PostgresStore::open(config).await?))
@@ -41,7 +41,7 @@ pub async fn open_store(url: &str) -> Result<Arc<dyn Store>> {
 const STORES: &[&str] = &[
     #[cfg(feature = "sqlite")]
     "sqlite:",
-    #[cfg(all(feature = "postgres", any()))]
+    #[cfg(feature = "postgres")]
     "postgres:",
     "memory:",
 ];

@@ -1,5 +1,7 @@
 //! Every example is run, ends by itself, and prints what its head promises.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
