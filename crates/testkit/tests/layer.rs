@@ -1,5 +1,7 @@
 //! The layer's promises, one test each, under stepped time: the read path, each strategy, write-back.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 #[path = "layer/read_path.rs"]
 mod read_path;
 #[path = "layer/world.rs"]

@@ -3,6 +3,8 @@
 //! `TIDEGATE_SIM_SEEDS=100000 cargo test -p tidegate-testkit --test simulation` runs longer;
 //! `TIDEGATE_SIM_SEED=n` runs one seed and prints what it did.
 
+#![expect(clippy::print_stdout, reason = "the figures of a run are for people")]
+
 use tidegate_testkit::sim::{Mutation, Report, Scenario, run};
 
 fn seeds() -> std::ops::Range<u64> {

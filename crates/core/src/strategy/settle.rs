@@ -232,7 +232,7 @@ async fn resolve(layer: Arc<Layer>, ticket: Ticket, keys: Vec<Key>) {
         match layer.store.resolve(ticket).await {
             Ok(Resolution::Committed | Resolution::Aborted | Resolution::Forgotten) => break,
             Ok(Resolution::Pending) | Err(_) => {
-                layer.clock.sleep(backoff.next(&*layer.clock)).await
+                layer.clock.sleep(backoff.next(&*layer.clock)).await;
             }
         }
     }

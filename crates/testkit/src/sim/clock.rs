@@ -21,7 +21,6 @@ pub struct SimClock {
 impl SimClock {
     /// A clock whose wall time is `before_millis` past the simulation's epoch.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn new(before_millis: u64, random: Random) -> Self {
         Self {
             start: Instant::now(),
