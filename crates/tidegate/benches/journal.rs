@@ -1,0 +1,207 @@
+//! Acknowledged appends a second with 1, 16 and 128 tasks, 100 bytes each, beside what the disk gives: one
+//! thread that writes groups of the same size into a file filled ahead, and syncs each.
+//!
+//! `cargo bench -p tidegate --bench journal`. Figures of one run compare, those of two runs do not: both sides
+//! take turns, and the table shows medians. It measures where the build folder is.
+
+#![expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidegate::journal::io::{Disk, DiskFile, RealDisk};
+use tidegate::journal::{FileJournal, JournalConfig};
+use tidegate_core::port::Journal;
+
+const RECORD_BYTES: usize = 100;
+const SEGMENT_BYTES: u64 = 64 << 20;
+const RUN: Duration = Duration::from_millis(1_500);
+const ROUNDS: usize = 5;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!(
+        "{:>5}  {:>10}  {:>7}  {:>10}  {:>14}  {:>6}",
+        "tasks", "appends/s", "group", "raw/s", "raw group/s", "ratio"
+    );
+    for tasks in [1, 16, 128] {
+        let mut appends = Vec::new();
+        let mut groups = Vec::new();
+        let mut raws = Vec::new();
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            let (rate, group) = journal(tasks)?;
+            let raw = raw(group)?;
+            appends.push(rate);
+            groups.push(group);
+            raws.push(raw);
+            ratios.push(rate / raw);
+        }
+        let (group, raw) = (median(&mut groups), median(&mut raws));
+        println!(
+            "{tasks:>5}  {:>10.0}  {group:>7.1}  {raw:>10.0}  {:>14.0}  {:>6.2}",
+            median(&mut appends),
+            raw / group,
+            median(&mut ratios),
+        );
+    }
+    Ok(())
+}
+
+fn median(of: &mut [f64]) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Acknowledged appends a second, and how many shared a sync.
+fn journal(tasks: usize) -> Result<(f64, f64), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let disk = CountingDisk::default();
+    let syncs = Arc::clone(&disk.syncs);
+    let mut config = JournalConfig::new(folder.path());
+    config.segment_bytes = SEGMENT_BYTES;
+    let journal = Arc::new(FileJournal::open_on(config, Arc::new(disk))?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    let before = syncs.load(Ordering::Relaxed);
+    let start = now();
+    let count = runtime.block_on(async {
+        let tasks: Vec<_> = (0..tasks)
+            .map(|_| {
+                let journal = Arc::clone(&journal);
+                tokio::spawn(async move {
+                    let record = Bytes::from(vec![7; RECORD_BYTES]);
+                    let mut count = 0_u64;
+                    while start.elapsed() < RUN {
+                        let last = journal.append(vec![record.clone()]).await?;
+                        // The flusher of a layer above would follow like this.
+                        if last.0 % 100_000 == 0 {
+                            journal.trim(last).await?;
+                        }
+                        count += 1;
+                    }
+                    Ok::<_, tidegate_core::port::JournalError>(count)
+                })
+            })
+            .collect();
+        let mut count = 0;
+        for task in tasks {
+            count += task.await.map_err(io::Error::other)??;
+        }
+        Ok::<_, Box<dyn std::error::Error>>(count)
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    let groups = syncs.load(Ordering::Relaxed) - before;
+    runtime.block_on(journal.close());
+    Ok((count as f64 / seconds, count as f64 / groups as f64))
+}
+
+/// Records a second of one thread that writes and syncs groups of this many.
+fn raw(group: f64) -> Result<f64, Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let file = File::options()
+        .create_new(true)
+        .write(true)
+        .open(folder.path().join("raw"))?;
+    let zeros = vec![0; 1 << 20];
+    for piece in 0..SEGMENT_BYTES >> 20 {
+        file.write_all_at(&zeros, piece << 20)?;
+    }
+    file.sync_data()?;
+    let bytes = vec![7; (group * (RECORD_BYTES as f64 + 16.0)) as usize + 48];
+    let start = now();
+    let mut groups = 0_u64;
+    let mut offset = 0;
+    while start.elapsed() < RUN {
+        file.write_all_at(&bytes, offset)?;
+        file.sync_data()?;
+        groups += 1;
+        offset += bytes.len() as u64;
+        if offset + bytes.len() as u64 > SEGMENT_BYTES {
+            offset = 0;
+        }
+    }
+    Ok(groups as f64 * group / start.elapsed().as_secs_f64())
+}
+
+/// The real disk, with a count of the syncs of files.
+#[derive(Default)]
+struct CountingDisk {
+    syncs: Arc<AtomicU64>,
+}
+
+impl CountingDisk {
+    fn counted(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(CountingFile {
+            file,
+            syncs: Arc::clone(&self.syncs),
+        })
+    }
+}
+
+impl Disk for CountingDisk {
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        RealDisk.create_folder(folder)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send>>> {
+        RealDisk.lock(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(folder)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.counted(RealDisk.create(path)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.counted(RealDisk.open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        RealDisk.sync_folder(folder)
+    }
+}
+
+struct CountingFile {
+    file: Box<dyn DiskFile>,
+    syncs: Arc<AtomicU64>,
+}
+
+impl DiskFile for CountingFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync_data()
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        self.file.bytes()
+    }
+}
