@@ -352,6 +352,39 @@ async fn trimmed_segments_are_used_again_and_their_bytes_are_no_records() {
     );
 }
 
+/// While the writer syncs the header of a new segment, a trim makes the next file ready. Under one name the
+/// writer would have given that file the name of its own segment, and lost its records.
+#[tokio::test]
+async fn a_file_made_ready_meanwhile_does_not_take_a_segments_place() {
+    let disk = FaultyDisk::new();
+    let journal = Arc::new(open(&disk));
+    for number in 1..=3 {
+        assert_eq!(journal.append(record(1_500)).await.unwrap(), Lsn(number));
+    }
+    let ready = PathBuf::from("journal/next.ready");
+    let wait_for_ready = || {
+        while !disk.names().contains(&ready) {
+            std::thread::yield_now();
+        }
+    };
+    // The second segment is more than half full now: the keeper makes the third ready.
+    journal.append(record(1_000)).await.unwrap();
+    wait_for_ready();
+    disk.hold_syncs();
+    let under_way = begin(&journal, 1_500).await;
+    disk.wait_for_held_sync();
+    journal.trim(Lsn(3)).await.unwrap();
+    wait_for_ready();
+    disk.release_syncs();
+    assert_eq!(under_way.await.unwrap(), Lsn(5));
+    assert_eq!(journal.append(record(2_000)).await.unwrap(), Lsn(6));
+    drop(journal);
+    disk.crash(Survival::Synced);
+    let journal = open(&disk);
+    assert_eq!(journal.tail(), Lsn(7));
+    assert_eq!(journal.replay(Lsn(3), 10).await.unwrap().len(), 4);
+}
+
 #[tokio::test]
 async fn one_process_has_the_folder() {
     let folder = tempfile::tempdir().unwrap();
