@@ -77,13 +77,15 @@ async fn serve(config: Config, file: Option<&Path>) -> io::Result<Exit> {
     }
 }
 
-/// Requests under way first, then everything dirty, then journal and store, all by one deadline.
+/// Requests under way first, which get half of the time, then everything dirty, then journal and store. A client that
+/// does not take its answers must not cost others their writes.
 async fn shut_down(listener: Listener, server: &Server) -> tidegate::Result<FlushReport> {
-    let deadline = Instant::now() + server.config.shutdown_timeout;
-    listener.close(deadline).await;
+    let timeout = server.config.shutdown_timeout;
+    let start = Instant::now();
+    listener.close(start + timeout / 2).await;
     server
         .gate
-        .drain(deadline.saturating_duration_since(Instant::now()))
+        .drain(timeout.saturating_sub(start.elapsed()))
         .await
 }
 

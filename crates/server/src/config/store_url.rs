@@ -49,7 +49,8 @@ impl StoreUrl {
 
     /// The file of a SQLite store.
     pub(crate) fn sqlite_file(&self) -> Option<&str> {
-        self.0.strip_prefix("sqlite:")
+        let rest = self.0.strip_prefix("sqlite:")?;
+        Some(rest.split_once('?').map_or(rest, |(file, _)| file))
     }
 }
 

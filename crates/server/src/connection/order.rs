@@ -123,10 +123,13 @@ impl KeyOrder {
             claims.under_way = 1;
             admitted.push(command);
             while access != Access::Change
-                && let Some((command, _)) = claims.waiting.pop_front_if(|(_, next)| *next == access)
+                && claims
+                    .waiting
+                    .front()
+                    .is_some_and(|(_, next)| *next == access)
             {
                 claims.under_way += 1;
-                admitted.push(command);
+                admitted.extend(claims.waiting.pop_front().map(|(command, _)| command));
             }
         }
     }
@@ -241,5 +244,41 @@ mod tests {
             KeyHashes::One(order.hash(b"a"))
         );
         assert!(order.hashes(std::iter::empty()).as_slice().is_empty());
+    }
+
+    /// Commands: keys among three, and access.
+    fn any_commands() -> impl proptest::strategy::Strategy<Value = Vec<(Vec<u64>, Access)>> {
+        use proptest::prelude::*;
+        let keys = proptest::collection::btree_set(0..3_u64, 0..3);
+        let access = prop_oneof![Just(Read), Just(Overwrite), Just(Change)];
+        let command = (keys.prop_map(|keys| keys.into_iter().collect()), access);
+        proptest::collection::vec(command, 0..20)
+    }
+
+    proptest::proptest! {
+        /// Whatever ends first, no two commands that must not meet are under way at once, the earlier one goes
+        /// first, and everything ends.
+        #[test]
+        fn commands_that_must_not_meet_never_do(
+            all in any_commands(),
+            picks in proptest::collection::vec(0..1000_usize, 20),
+        ) {
+            let borrowed: Vec<(&[u64], Access)> = all.iter().map(|(k, a)| (&k[..], *a)).collect();
+            let mut commands = Commands::new(&borrowed);
+            for pick in picks.iter().take(all.len()) {
+                let running = commands.running();
+                for later in &running {
+                    for earlier in 0..*later {
+                        let ((a_keys, a), (b_keys, b)) = (&all[earlier as usize], &all[*later as usize]);
+                        let share = a_keys.iter().any(|key| b_keys.contains(key));
+                        let may_meet = !share || (a == b && *a != Change);
+                        proptest::prop_assert!(may_meet || commands.finished.contains(&earlier));
+                    }
+                }
+                proptest::prop_assert!(!running.is_empty());
+                commands.finish(running[pick % running.len()]);
+            }
+            proptest::prop_assert!(commands.order.is_idle());
+        }
     }
 }

@@ -60,8 +60,10 @@ impl Replies {
             self.held_bytes += weight(&reply);
             *slot = Some(reply);
         }
-        while let Some((form, Some(reply))) = self.waiting.pop_front_if(|(_, slot)| slot.is_some())
-        {
+        while let Some((form, slot)) = self.waiting.front_mut() {
+            let Some(reply) = slot.take() else { break };
+            let form = *form;
+            self.waiting.pop_front();
             self.first += 1;
             self.held_bytes -= weight(&reply);
             encode(&mut self.out, form, &reply);

@@ -1,0 +1,106 @@
+//! `tidegate check-config`: the meaning on stdout, or every problem with its line on stderr.
+
+mod support;
+
+use support::{Folder, run};
+
+fn check(text: &str) -> (support::Ended, String) {
+    let folder = Folder::new();
+    let path = folder.write("tidegate.toml", text);
+    let path = path.display().to_string();
+    (run(&["check-config", &path]), path)
+}
+
+#[test]
+fn a_sound_configuration_is_shown_as_a_table() {
+    let (ended, _) = check(
+        "
+        [store]
+        url = 'postgres://shop:secret@db/shop'
+        [[class]]
+        name = 'session'
+        keys = 'session:*'
+        strategy = 'write-back'
+        ttl = '30m'
+        [[class]]
+        name = 'scratch'
+        keys = 'scratch:*'
+        strategy = 'cache-only'
+        ",
+    );
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.stderr, "");
+    let expected = "\
+listen   127.0.0.1:6380
+store    postgres://shop:***@db/shop
+journal  tidegate-data/journal
+near     256MiB
+
+CLASS    KEYS       STRATEGY       TABLE    TTL  DURABILITY
+session  session:*  write-back     session  30m  journal
+scratch  scratch:*  cache-only     -        -    memory
+default  *          write-through  entries  -    store
+";
+    assert_eq!(ended.stdout, expected);
+}
+
+#[test]
+fn every_problem_is_shown_with_its_line() {
+    let (ended, path) = check(
+        "[server]
+listen = '0.0.0.0:6380'
+admin = '127.0.0.1:8380'
+[[class]]
+name = 'order'
+keys = 'order:*'
+linger = '50ms'
+ttl = 30
+",
+    );
+    assert_eq!(ended.code, 3);
+    assert_eq!(ended.stdout, "");
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), 5, "{ended:?}");
+    for (line, start) in lines.iter().zip([
+        format!("{path}:2: server.listen: "),
+        format!("{path}:3: server.admin: unknown key"),
+        format!("{path}:7: class[1].linger: belongs to write-back classes"),
+        format!("{path}:8: class[1].ttl: "),
+        "4 problems".to_owned(),
+    ]) {
+        assert!(line.starts_with(&start), "{line}\n{start}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let ended = run(&["check-config", "/nonexistent/tidegate.toml"]);
+    assert_eq!(ended.code, 3);
+    assert!(
+        ended
+            .stderr
+            .starts_with("/nonexistent/tidegate.toml: cannot be read"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn serve_refuses_what_check_config_refuses() {
+    let folder = Folder::new();
+    let path = folder.write("tidegate.toml", "[near]\ncapacity = 'much'\n");
+    let path = path.to_str().unwrap();
+    let ended = run(&["serve", "--listen", "127.0.0.1:0", "--config", path]);
+    assert_eq!(ended.code, 3);
+    assert!(
+        ended
+            .stderr
+            .starts_with(&format!("{path}:2: near.capacity: 'much' is no size")),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn the_reference_is_sound() {
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/reference.toml");
+    assert_eq!(run(&["check-config", reference]).code, 0);
+}

@@ -1,0 +1,139 @@
+//! The end: what was asked is answered, what is dirty is stored, and the exit code says what is left.
+
+mod support;
+
+use support::{Folder, bulk, ok};
+use tidegate_resp::Reply;
+
+const WRITE_BACK: &str = "
+    [[class]]
+    name = 'session'
+    keys = 'session:*'
+    strategy = 'write-back'
+    linger = '1h'
+";
+
+#[test]
+fn a_drained_server_ends_with_zero_and_nothing_is_missing() {
+    for signal in ["TERM", "INT"] {
+        let folder = Folder::new();
+        let server = folder.serve_config(WRITE_BACK);
+        let mut client = server.connect();
+        for i in 0..100 {
+            client.expect(&format!("SET session:{i} {i}"), ok());
+        }
+        server.signal(signal);
+        assert_eq!(client.try_read().unwrap(), None, "connections are closed");
+        assert_eq!(server.wait(), 0);
+
+        // Without the journal the rows can only come from the table.
+        std::fs::remove_dir_all(folder.data().join("journal")).unwrap();
+        let server = folder.serve_config(
+            "[[class]]\nname = 'seen'\nkeys = 'session:*'\ntable = 'session'\nstrategy = 'read-only'\n",
+        );
+        let mut client = server.connect();
+        for i in 0..100 {
+            client.expect(&format!("GET session:{i}"), bulk(&i.to_string()));
+        }
+    }
+}
+
+#[test]
+fn what_could_not_be_stored_in_time_is_told_and_kept() {
+    let folder = Folder::new();
+    let hurried = format!(
+        "[server]\nshutdown_timeout = '500ms'\n[store]\nurl = 'sqlite:store.db?busy_timeout=50ms'\n{WRITE_BACK}"
+    );
+    let server = folder.serve_config(&hurried);
+    let mut client = server.connect();
+    for i in 0..100 {
+        client.expect(&format!("SET session:{i} {i}"), ok());
+    }
+    // Somebody else holds the database, so nothing can be stored.
+    let database = rusqlite::Connection::open(folder.data().join("store.db")).unwrap();
+    database.execute_batch("begin immediate").unwrap();
+    server.signal("TERM");
+    while client.try_read().is_ok_and(|reply| reply.is_some()) {}
+    let code = server.wait();
+    let told = folder.stderr();
+    assert_eq!(code, 6, "{told}");
+    assert!(
+        told.contains("100 dirty and 0 parked entries not in the store"),
+        "{told}"
+    );
+
+    drop(database);
+    let server = folder.serve_config(WRITE_BACK);
+    let mut client = server.connect();
+    for i in 0..100 {
+        client.expect(&format!("GET session:{i}"), bulk(&i.to_string()));
+    }
+    assert_eq!(server.terminate(), 0);
+}
+
+#[test]
+fn acknowledged_write_back_writes_survive_a_kill() {
+    let folder = Folder::new();
+    let server = folder.serve_config(WRITE_BACK);
+    let mut client = server.connect();
+    for i in 0..100 {
+        client.expect(&format!("SET session:{i} {i}"), ok());
+    }
+    server.kill9();
+    let server = folder.serve_config(WRITE_BACK);
+    let mut client = server.connect();
+    for i in 0..100 {
+        client.expect(&format!("GET session:{i}"), bulk(&i.to_string()));
+    }
+}
+
+#[test]
+fn commands_under_way_are_answered() {
+    let folder = Folder::new();
+    let server = folder.serve();
+    let mut client = server.connect();
+    let lines: Vec<String> = (0..2000).map(|i| format!("SET k{i} {i}")).collect();
+    client.send(&lines);
+    assert_eq!(client.read(), ok());
+    server.signal("TERM");
+    let mut answered = 1;
+    while let Ok(Some(reply)) = client.try_read() {
+        assert_eq!(reply, ok());
+        answered += 1;
+    }
+    assert_eq!(server.wait(), 0);
+    let server = folder.serve();
+    let mut client = server.connect();
+    for i in 0..answered {
+        client.expect(&format!("GET k{i}"), bulk(&i.to_string()));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let folder = Folder::new();
+    // A shutdown that would take an hour: a client that does not take its answers.
+    let server = folder.serve_config("[server]\nshutdown_timeout = '1h'\noutput_max = '1MiB'\n");
+    let mut client = server.connect();
+    client.expect(&format!("SET big {}", "x".repeat(1_000_000)), ok());
+    let stuck = server.connect();
+    let mut writer = stuck.twin();
+    writer.send(&vec!["GET big"; 100]);
+    // Until the answers that fit are on their way, the server is not stuck.
+    let mut first = [0; 1];
+    stuck.stream.peek(&mut first).unwrap();
+    server.signal("TERM");
+    assert_eq!(client.try_read().unwrap(), None);
+    server.signal("TERM");
+    assert_eq!(server.wait(), 7);
+}
+
+#[test]
+fn no_new_connection_is_taken_during_a_shutdown() {
+    let folder = Folder::new();
+    let server = folder.serve();
+    let port = server.port();
+    assert_eq!(server.connect().ask("PING"), Reply::simple("PONG"));
+    assert_eq!(server.terminate(), 0);
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+}
