@@ -1,6 +1,7 @@
 //! The file journal does what every journal must do, on the real disk and on one in memory.
 
 #![cfg(feature = "journal")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 //! order, and nothing that was never written does.
 
 #![cfg(feature = "journal")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::{poll_fn, ready};
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! What the file journal adds to the port: group commit, bounds, poison, segments, the lock.
 
 #![cfg(feature = "journal")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::{poll_fn, ready};
 use std::os::unix::fs::PermissionsExt;
@@ -195,6 +196,25 @@ async fn a_failed_sync_poisons_until_the_next_opening() {
     assert_eq!(count(&open(&disk)).await, 3);
 }
 
+/// The name of a segment can be in the cache alone when a journal is opened: it is synced before it is
+/// relied on.
+#[tokio::test]
+async fn a_failed_sync_of_the_folder_poisons() {
+    let disk = FaultyDisk::new();
+    let journal = open(&disk);
+    journal.append(record(3_000)).await.unwrap();
+    disk.fail_folder_syncs();
+    let refused = journal.append(record(3_000)).await;
+    assert!(matches!(refused, Err(JournalError::Poisoned { .. })));
+    drop(journal);
+    disk.lift_faults();
+    let journal = open(&disk);
+    assert_eq!(journal.append(record(3_000)).await.unwrap(), Lsn(2));
+    drop(journal);
+    disk.crash(Survival::Synced);
+    assert_eq!(count(&open(&disk)).await, 2);
+}
+
 #[tokio::test]
 async fn a_failed_write_poisons() {
     let disk = FaultyDisk::new();
@@ -259,7 +279,7 @@ async fn bytes_max_is_kept_and_a_trim_makes_room() {
     for _ in 0..2 {
         match journal.append(record(3_000)).await {
             Err(JournalError::Full { message }) => {
-                assert!(message.contains("bytes_max"), "{message}")
+                assert!(message.contains("bytes_max"), "{message}");
             }
             other => panic!("{other:?}"),
         }
@@ -317,7 +337,7 @@ async fn a_record_over_the_limit_is_refused_by_name() {
     let large = Bytes::from(vec![0; 1 << 20]);
     match journal.append(vec![large; 2_048]).await {
         Err(JournalError::Full { message }) => {
-            assert!(message.contains("over the limit"), "{message}")
+            assert!(message.contains("over the limit"), "{message}");
         }
         other => panic!("{other:?}"),
     }
@@ -431,7 +451,7 @@ async fn a_configuration_that_cannot_work_is_refused_by_name() {
         spoil(&mut config);
         match FileJournal::open_on(config, FaultyDisk::new().mount()) {
             Err(JournalError::Unavailable { message }) => {
-                assert!(message.contains(name), "{message}")
+                assert!(message.contains(name), "{message}");
             }
             other => panic!("{other:?}"),
         }
@@ -525,7 +545,7 @@ async fn the_format_written_is_version_1() {
             0..512 => (12..24).contains(&at) || (32..40).contains(&at),
             _ => {
                 let sector = at - in_group;
-                let mut crcs = vec![4..16];
+                let mut crcs = Vec::from([(4..8), (8..16)]);
                 let records =
                     u32::from_le_bytes(kept[sector + 32..sector + 36].try_into().unwrap());
                 let mut start = 48;

@@ -1,6 +1,7 @@
 //! A process that appends is killed at any moment: every record it was told is durable is there.
 
 #![cfg(feature = "journal")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};

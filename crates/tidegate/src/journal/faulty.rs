@@ -21,7 +21,7 @@ const SECTOR_BYTES: usize = 512;
 /// What of the unsynced writes a crash leaves on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Survival {
-    /// All: the process was killed, the machine went on.
+    /// All, still unsynced: the process was killed, the machine went on.
     All,
     /// Nothing that was not synced.
     Synced,
@@ -75,6 +75,7 @@ enum NameChange {
 struct Faults {
     syncs_until_failure: Option<u64>,
     writes_until_torn: Option<(u64, usize)>,
+    folder_syncs_fail: bool,
     short_writes: bool,
     space_bytes: Option<u64>,
 }
@@ -116,6 +117,11 @@ impl FaultyDisk {
     /// After `count` more syncs of files the next one fails.
     pub fn fail_sync_after(&self, count: u64) {
         self.lock().faults.syncs_until_failure = Some(count);
+    }
+
+    /// Syncs of the folder fail.
+    pub fn fail_folder_syncs(&self) {
+        self.lock().faults.folder_syncs_fail = true;
     }
 
     /// After `count` more writes the next one fails, with its first `bytes` bytes written.
@@ -175,29 +181,8 @@ impl FaultyDisk {
         state.locked = false;
         state.faults = Faults::default();
         state.syncs_held = false;
-        let mut chance = match survival {
-            Survival::Some(seed) => Some(fastrand::Rng::with_seed(seed)),
-            Survival::All | Survival::Synced => None,
-        };
         if survival != Survival::All {
-            let changes = std::mem::take(&mut state.unsynced_names);
-            let kept = chance
-                .as_mut()
-                .map_or(0, |chance| chance.usize(..=changes.len()));
-            let mut names = std::mem::take(&mut state.durable_names);
-            for change in changes.iter().take(kept) {
-                change.apply(&mut names);
-            }
-            state.names = names;
-            for file in &mut state.files {
-                file.lose_unsynced(chance.as_mut());
-            }
-        }
-        state.durable_names = state.names.clone();
-        state.unsynced_names.clear();
-        for file in &mut state.files {
-            file.durable = file.shown.clone();
-            file.unsynced.clear();
+            state.lose_unsynced(survival);
         }
         drop(state);
         self.inner.changed.notify_all();
@@ -274,6 +259,25 @@ impl NameChange {
 }
 
 impl State {
+    /// Shows what a power cut leaves.
+    fn lose_unsynced(&mut self, survival: Survival) {
+        let mut chance = match survival {
+            Survival::Some(seed) => Some(fastrand::Rng::with_seed(seed)),
+            Survival::All | Survival::Synced => None,
+        };
+        let changes = std::mem::take(&mut self.unsynced_names);
+        let kept = chance
+            .as_mut()
+            .map_or(0, |chance| chance.usize(..=changes.len()));
+        for change in changes.iter().take(kept) {
+            change.apply(&mut self.durable_names);
+        }
+        self.names = self.durable_names.clone();
+        for file in &mut self.files {
+            file.lose_unsynced(chance.as_mut());
+        }
+    }
+
     fn change_name(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.unsynced_names.push(change);
@@ -330,6 +334,7 @@ impl Content {
                 }
             }
         }
+        self.unsynced.clear();
         self.shown = self.durable.clone();
     }
 }
@@ -427,6 +432,9 @@ impl Disk for Mounted {
     fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
         let mut state = self.state()?;
         state.counts.folder_syncs += 1;
+        if state.faults.folder_syncs_fail {
+            return Err(io::Error::other("the device reported an error"));
+        }
         state.durable_names = state.names.clone();
         state.unsynced_names.clear();
         Ok(())

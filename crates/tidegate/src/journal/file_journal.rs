@@ -208,7 +208,7 @@ impl Journal for FileJournal {
                 records,
                 encoded_bytes,
                 answer,
-                _room: room,
+                room,
             };
             if self.shared.queue.push(pending).is_err() {
                 return Err(self.shared.refusal());

@@ -111,7 +111,7 @@ pub(super) struct Pending {
     pub(super) encoded_bytes: usize,
     pub(super) answer: oneshot::Sender<Result<Lsn, JournalError>>,
     /// Room in the queue, given back with the answer.
-    pub(super) _room: OwnedSemaphorePermit,
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 /// Appends in the order they came. The writer takes all there are at once.

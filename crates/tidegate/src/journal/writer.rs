@@ -142,7 +142,7 @@ impl Writer {
                 lsn += 1;
             }
             answers.push((append.answer, Lsn(lsn - 1)));
-            rooms.push(append._room);
+            rooms.push(append.room);
         }
         let written = self.write_group(first_lsn, lsn - first_lsn);
         if written.is_ok() {
