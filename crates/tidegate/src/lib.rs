@@ -59,3 +59,8 @@ pub use tidegate_core::*;
 pub fn builder() -> GateBuilder {
     Gate::builder().clock(SystemClock::new())
 }
+
+/// The programs of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

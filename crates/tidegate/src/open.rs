@@ -27,7 +27,9 @@ pub async fn open_store(url: &str) -> Result<Arc<dyn Store>> {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
             let config = crate::postgres::PostgresConfig::from_url(url)?;
-            Ok(Arc::new(crate::postgres::PostgresStore::open(config).await?))
+            Ok(Arc::new(
+                crate::postgres::PostgresStore::open(config).await?,
+            ))
         }
         _ => Err(Error::from(StoreError::configuration(format_args!(
             "store url: '{}' is none of the stores of this build ({})",
@@ -56,7 +58,10 @@ pub async fn open_journal(path: &std::path::Path) -> Result<Arc<dyn tidegate_cor
     let config = crate::journal::JournalConfig::new(path);
     let opened = tokio::task::spawn_blocking(move || crate::journal::FileJournal::open(config));
     let journal = opened.await.map_err(|_| {
-        Error::new(tidegate_core::ErrorKind::Unavailable, "opening the journal was cut off")
+        Error::new(
+            tidegate_core::ErrorKind::Unavailable,
+            "opening the journal was cut off",
+        )
     })?;
     Ok(Arc::new(journal?))
 }

@@ -1,0 +1,638 @@
+//! The transaction of a batch. The front page of this folder tells the plain, the exact and the lone way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::port::{Batch, Guard, Outcome, Resolution, StoreError, Ticket, Write};
+use tidegate_core::{Change, Key, Version};
+use tokio_postgres::{Error, Row, Statement};
+
+use super::connect::{Asked, Lease, Parameters, Pool, pipeline};
+use super::error::{self, Trouble};
+use super::moment::Moment;
+use super::plan::{self, Array, Group, Plain, Plan};
+use super::support::{LOCK_CLASS, Support};
+use super::table::Table;
+
+/// How hard a batch holds others off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Plain,
+    Exact,
+    Alone,
+}
+
+/// After so many tries alone it is no other writer of ours that is in the way.
+const TRIES_MAX: usize = 6;
+
+/// The statements that belong to no table.
+pub(super) struct Common {
+    /// `$1` the class, `$2` the tables, sorted. Gives the number of the transaction.
+    lock_shared: Arc<str>,
+    lock_alone: Arc<str>,
+    /// `$1` how many. Gives versions.
+    issue: Arc<str>,
+    /// `$1` the number of a transaction.
+    status: Arc<str>,
+}
+
+impl Common {
+    pub(super) fn of(support: &Support) -> Self {
+        // The number is asked for in the same statement, so that it is known before anything is sent to
+        // be committed. The locks come first, and in one order everywhere.
+        let lock = |function: &str| {
+            format!(
+                "select pg_current_xact_id()::text::bigint, (
+                     select count({function}($1::int, u.t)) from unnest($2::int[]) as u (t))"
+            )
+        };
+        let sequence = super::sql::literal(&support.sequence);
+        Self {
+            lock_shared: lock("pg_advisory_xact_lock_shared").into(),
+            lock_alone: lock("pg_advisory_xact_lock").into(),
+            issue: format!(
+                "select nextval({sequence}::regclass) from generate_series(1, $1::bigint)"
+            )
+            .into(),
+            status: "select pg_xact_status($1::bigint::text::xid8)".into(),
+        }
+    }
+}
+
+/// Applies a batch, in a stronger way as long as others are in between.
+pub(super) async fn apply(
+    pool: &Pool,
+    common: &Common,
+    tables: &[Arc<Table>],
+    batch: &Batch,
+) -> Result<Vec<Outcome>, StoreError> {
+    let plan = Plan::new(tables, batch)?;
+    let plain = plan.groups.iter().all(|group| group.plain().is_some());
+    let mut way = if plain { Way::Plain } else { Way::Exact };
+    let mut renewed = false;
+    let mut last = Trouble::Race;
+    for _ in 0..TRIES_MAX {
+        let lease = pool.get().await?;
+        let is_new = lease.is_new;
+        match transaction(pool, common, &plan, lease, way).await {
+            Ok(outcomes) => return Ok(outcomes),
+            Err(trouble @ (Trouble::Race | Trouble::Short(_))) => {
+                way = match way {
+                    Way::Plain => Way::Exact,
+                    Way::Exact | Way::Alone => Way::Alone,
+                };
+                last = trouble;
+            }
+            // The server may have been away since the connection was last used; nothing was committed.
+            Err(Trouble::Lost(StoreError::Unavailable { .. })) if !is_new && !renewed => {
+                pool.forget_idle();
+                renewed = true;
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Err(last.into())
+}
+
+async fn transaction(
+    pool: &Pool,
+    common: &Common,
+    plan: &Plan<'_>,
+    mut lease: Lease<'_>,
+    way: Way,
+) -> Result<Vec<Outcome>, Trouble> {
+    let work = async {
+        match way {
+            Way::Plain => plain(common, plan, &mut lease).await,
+            Way::Exact | Way::Alone => exact(common, plan, &mut lease, way).await,
+        }
+    };
+    let done = tokio::time::timeout(pool.timeout(), work).await;
+    let (ticket, outcomes) = match done {
+        Ok(Ok(done)) => done,
+        Ok(Err(Trouble::Lost(error))) => return Err(Trouble::Lost(error)),
+        Ok(Err(trouble)) => {
+            lease.roll_back().await;
+            return Err(trouble);
+        }
+        // The commit was not sent, and cannot be any more once the connection is closed.
+        Err(_) => {
+            let late = StoreError::unavailable("the database did not answer in time");
+            return Err(Trouble::Failed(late));
+        }
+    };
+    let commit = tokio::time::timeout(pool.timeout(), lease.client().batch_execute("commit")).await;
+    let why = match commit {
+        Ok(Ok(())) => {
+            lease.give_back();
+            return Ok(outcomes);
+        }
+        Ok(Err(e)) => match e.as_db_error() {
+            // Refused at the last moment, by a constraint that is checked only then.
+            Some(answer) if !error::is_end(answer) => {
+                lease.roll_back().await;
+                return Err(e.into());
+            }
+            _ => e.to_string(),
+        },
+        Err(_) => "the database did not answer in time".into(),
+    };
+    drop(lease);
+    pool.forget_idle();
+    settle(pool, common, plan, ticket, outcomes, &why)
+        .await
+        .map_err(Trouble::Failed)
+}
+
+/// The answer to the commit was lost: asks what became of the transaction, for a while.
+async fn settle(
+    pool: &Pool,
+    common: &Common,
+    plan: &Plan<'_>,
+    ticket: Ticket,
+    outcomes: Vec<Outcome>,
+    why: &str,
+) -> Result<Vec<Outcome>, StoreError> {
+    let asking = async {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match resolve(pool, common, ticket).await {
+                Ok(Resolution::Committed) => {
+                    if let Ok(there) = is_there(pool, plan, &outcomes).await {
+                        return there;
+                    }
+                }
+                Ok(Resolution::Aborted) => return false,
+                Ok(Resolution::Pending | Resolution::Forgotten) | Err(_) => {}
+            }
+            wait(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    };
+    let settled = tokio::time::timeout(pool.timeout().min(Duration::from_secs(5)), asking).await;
+    match settled {
+        Ok(true) => Ok(outcomes),
+        Ok(false) => Err(StoreError::unavailable(format_args!(
+            "the commit failed: {why}"
+        ))),
+        Err(_) => Err(StoreError::unknown(
+            Some(ticket),
+            format_args!("the answer to the commit was lost: {why}"),
+        )),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a pause between questions to a real server, in an adapter that no simulation runs"
+)]
+async fn wait(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}
+
+/// Whether a row of the batch is there. A server that crashed before it had written anything of a transaction
+/// to disk gives the number of it to another one, so the number alone does not prove it.
+async fn is_there(pool: &Pool, plan: &Plan<'_>, outcomes: &[Outcome]) -> Result<bool, StoreError> {
+    for group in &plan.groups {
+        for (item, write) in &group.writes {
+            let Outcome::Applied { version, .. } = outcomes[*item] else {
+                continue;
+            };
+            let mut lease = pool.get().await?;
+            let asked = async {
+                let (lock, remembered) = (&group.table.sql.lock, &group.table.sql.remembered);
+                let keys = plan::keys(group.table, std::iter::once(&write.key));
+                let bytes = plan::key_bytes(std::iter::once(*write));
+                let now = Moment::at_most(plan.batch.now).end();
+                let lock = lease.prepare(lock).await?;
+                let remembered = lease.prepare(remembered).await?;
+                let name = &group.table.name;
+                pipeline(vec![
+                    lease.ask(lock, vec![&*keys, &now]),
+                    lease.ask(remembered, vec![&*bytes, name]),
+                ])
+                .await
+            };
+            let found = tokio::time::timeout(pool.timeout(), asked).await;
+            let found = found.map_err(|_| StoreError::unavailable("no answer in time"))?;
+            let found = found.map_err(|e| StoreError::from(Trouble::from(e)))?;
+            lease.give_back();
+            let unremembered = matches!(
+                (&write.change, write.guard),
+                (Change::Delete, Guard::Always)
+            );
+            if unremembered && found.iter().all(Vec::is_empty) {
+                return Ok(true);
+            }
+            return Ok(found
+                .iter()
+                .flatten()
+                .any(|row| self::version(row, 1) >= version));
+        }
+    }
+    // It wrote nothing.
+    Ok(true)
+}
+
+/// What became of a transaction.
+pub(super) async fn resolve(
+    pool: &Pool,
+    common: &Common,
+    ticket: Ticket,
+) -> Result<Resolution, StoreError> {
+    let Ok(number) = i64::try_from(ticket.0) else {
+        return Ok(Resolution::Forgotten);
+    };
+    let mut lease = pool.get().await?;
+    let asked = async {
+        let status = lease.prepare(&common.status).await?;
+        lease.client().query_one(&status, &[&number]).await
+    };
+    let answer = tokio::time::timeout(pool.timeout(), asked).await;
+    let answer = answer.map_err(|_| StoreError::unavailable("no answer in time"))?;
+    let resolution = match answer {
+        Ok(row) => match row.get::<_, Option<&str>>(0) {
+            Some("committed") => Resolution::Committed,
+            Some("aborted") => Resolution::Aborted,
+            Some(_) => Resolution::Pending,
+            None => Resolution::Forgotten,
+        },
+        // In the future: the server crashed and knows nothing of it.
+        Err(e) if e.code().is_some_and(|code| code.code() == "22023") => Resolution::Aborted,
+        Err(e) => return Err(Trouble::from(e).into()),
+    };
+    lease.give_back();
+    Ok(resolution)
+}
+
+fn references<'a>(arrays: &'a [Array<'_>]) -> Parameters<'a> {
+    arrays.iter().map(|array| &**array as _).collect()
+}
+
+fn version(row: &Row, column: usize) -> Version {
+    Version::from_raw(row.get::<_, i64>(column).unsigned_abs())
+}
+
+/// The place that `with ordinality` gave, from nought on.
+fn place(row: &Row) -> usize {
+    usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
+}
+
+const BEGIN: &str = "begin isolation level read committed read write";
+
+/// The number of the transaction out of the answer to the lock.
+fn ticket(answer: &[Row]) -> Ticket {
+    Ticket(
+        answer
+            .first()
+            .map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()),
+    )
+}
+
+/// The locks of a plan's tables, in one order everywhere.
+fn tables(plan: &Plan<'_>) -> Vec<i32> {
+    plan.groups.iter().map(|group| group.table.lock).collect()
+}
+
+/// One upsert per table, all sent at once. Anything that is not plain is a race, to be taken the exact way.
+async fn plain(
+    common: &Common,
+    plan: &Plan<'_>,
+    lease: &mut Lease<'_>,
+) -> Result<(Ticket, Vec<Outcome>), Trouble> {
+    let now = Moment::at_most(plan.batch.now).end();
+    let lock = lease.prepare(&common.lock_shared).await?;
+    let mut statements = Vec::new();
+    for group in &plan.groups {
+        let sql = &group.table.sql;
+        let put = match group.plain() {
+            Some(Plain::IfNewer) => &sql.put_if_newer,
+            _ => &sql.put_always,
+        };
+        statements.push((
+            lease.prepare(put).await?,
+            lease.prepare(&sql.remembered).await?,
+        ));
+    }
+    let arrays: Vec<(Vec<Array<'_>>, Array<'_>)> = plan
+        .groups
+        .iter()
+        .map(|group| {
+            let writes: Vec<&Write> = group.writes.iter().map(|write| write.1).collect();
+            let mut puts = plan::puts(group.table, &writes);
+            if group.plain() == Some(Plain::IfNewer) {
+                puts.push(plan::versions(writes.iter().map(|write| brought(write))));
+            }
+            (puts, plan::key_bytes(writes.into_iter()))
+        })
+        .collect();
+    let tables = tables(plan);
+    let mut asked: Vec<Asked<'_>> = vec![
+        lease.tell(BEGIN),
+        lease.ask(lock, vec![&LOCK_CLASS, &tables]),
+    ];
+    for ((group, (put, remembered)), (puts, keys)) in
+        plan.groups.iter().zip(statements).zip(&arrays)
+    {
+        let mut parameters: Parameters<'_> = vec![&now];
+        parameters.extend(references(puts));
+        asked.push(lease.ask(put, parameters));
+        // After the rows are ours: whoever deleted one of them before has committed and is seen.
+        asked.push(lease.ask(remembered, vec![&**keys, &group.table.name]));
+    }
+    let answers = pipeline(asked).await?;
+    let ticket = ticket(&answers[1]);
+    let mut outcomes = vec![Outcome::Changed; plan.batch.writes.len()];
+    for (group, answers) in plan.groups.iter().zip(answers[2..].chunks(2)) {
+        let (rows, remembered) = (&answers[0], &answers[1]);
+        if rows.len() != group.writes.len() {
+            return Err(Trouble::Race);
+        }
+        for ((item, write), row) in group.writes.iter().zip(rows) {
+            if !is_key(row, &write.key, group.table) {
+                return Err(Trouble::Race);
+            }
+            outcomes[*item] = Outcome::Applied {
+                version: version(row, 1),
+                existed: !row.get::<_, bool>(2),
+            };
+        }
+        for row in remembered {
+            let item = group.writes.get(place(row)).map(|write| write.0);
+            let written = item.map(|item| outcomes[item]);
+            match written {
+                Some(Outcome::Applied {
+                    version: written, ..
+                }) if version(row, 1) < written => {}
+                _ => return Err(Trouble::Race),
+            }
+        }
+    }
+    Ok((ticket, outcomes))
+}
+
+fn is_key(row: &Row, key: &Key, table: &Table) -> bool {
+    match table.keys {
+        super::table::Keys::Text => row.get::<_, &str>(0).as_bytes() == key.as_bytes(),
+        super::table::Keys::Bytes => row.get::<_, &[u8]>(0) == key.as_bytes(),
+    }
+}
+
+/// The version that came with the guard.
+fn brought(write: &Write) -> Version {
+    match write.guard {
+        Guard::IfNewer(version) => version,
+        Guard::Always | Guard::Unchanged(_) => Version::NONE,
+    }
+}
+
+/// What is to be written to one table.
+#[derive(Default)]
+struct Decided<'a> {
+    insert: Vec<(&'a Write, Version)>,
+    update: Vec<(&'a Write, Version)>,
+    delete: Vec<&'a Write>,
+    remember: Vec<(&'a Write, Version)>,
+}
+
+/// Locks the rows, decides as the reference does, then writes.
+async fn exact(
+    common: &Common,
+    plan: &Plan<'_>,
+    lease: &mut Lease<'_>,
+    way: Way,
+) -> Result<(Ticket, Vec<Outcome>), Trouble> {
+    let lock = match way {
+        Way::Alone => &common.lock_alone,
+        Way::Plain | Way::Exact => &common.lock_shared,
+    };
+    let lock = lease.prepare(lock).await?;
+    let issue = lease.prepare(&common.issue).await?;
+    let mut statements = Vec::new();
+    for group in &plan.groups {
+        let sql = &group.table.sql;
+        statements.push((
+            lease.prepare(&sql.lock).await?,
+            lease.prepare(&sql.remembered).await?,
+        ));
+    }
+    let now = Moment::at_most(plan.batch.now).end();
+    let tables = tables(plan);
+    let count = i64::try_from(plan.batch.writes.len()).unwrap_or(i64::MAX);
+    let keys: Vec<(Array<'_>, Array<'_>)> = plan
+        .groups
+        .iter()
+        .map(|group| {
+            let writes = || group.writes.iter().map(|write| write.1);
+            (
+                plan::keys(group.table, writes().map(|write| &write.key)),
+                plan::key_bytes(writes()),
+            )
+        })
+        .collect();
+    let mut asked: Vec<Asked<'_>> = vec![
+        lease.tell(BEGIN),
+        lease.ask(lock, vec![&LOCK_CLASS, &tables]),
+    ];
+    for ((group, (lock, remembered)), (keys, bytes)) in
+        plan.groups.iter().zip(statements).zip(&keys)
+    {
+        asked.push(lease.ask(lock, vec![&**keys, &now]));
+        asked.push(lease.ask(remembered, vec![&**bytes, &group.table.name]));
+    }
+    // Issued when all rows are locked.
+    asked.push(lease.ask(issue, vec![&count]));
+    let mut answers = pipeline(asked).await?;
+    let ticket = ticket(&answers[1]);
+    let issued = answers.pop().unwrap_or_default();
+    let mut issued = issued.iter().map(|row| version(row, 0));
+    let mut outcomes = vec![Outcome::Changed; plan.batch.writes.len()];
+    let mut decided = Vec::new();
+    for (group, answers) in plan.groups.iter().zip(answers[2..].chunks(2)) {
+        decided.push(decide(
+            group,
+            &answers[0],
+            &answers[1],
+            &mut issued,
+            &mut outcomes,
+            way,
+        )?);
+    }
+    write(plan, lease, &decided).await?;
+    Ok((ticket, outcomes))
+}
+
+fn decide<'a>(
+    group: &Group<'a>,
+    locked: &[Row],
+    remembered: &[Row],
+    issued: &mut impl Iterator<Item = Version>,
+    outcomes: &mut [Outcome],
+    way: Way,
+) -> Result<Decided<'a>, Trouble> {
+    let mut rows = vec![None; group.writes.len()];
+    for row in locked {
+        if let Some(slot) = rows.get_mut(place(row)) {
+            *slot = Some((version(row, 1), row.get::<_, bool>(2)));
+        }
+    }
+    let mut deleted = vec![None; group.writes.len()];
+    for row in remembered {
+        if let Some(slot) = deleted.get_mut(place(row)) {
+            *slot = Some(version(row, 1));
+        }
+    }
+    let mut decided = Decided::default();
+    for (((item, write), row), deleted) in group.writes.iter().zip(rows).zip(deleted) {
+        let live = row.filter(|row| row.1).map(|row| row.0);
+        let known = row.map(|row| row.0).max(deleted).unwrap_or(Version::NONE);
+        let version = match write.guard.admit(live, known) {
+            Err(outcome) => {
+                outcomes[*item] = outcome;
+                continue;
+            }
+            Ok(Some(version)) => version,
+            Ok(None) => {
+                let next = issued.next().unwrap_or(Version::NONE).raw();
+                let next = next.max(known.raw().saturating_add(1));
+                if i64::try_from(next).is_err() {
+                    let none = StoreError::refused_item(*item, "no version is left for this key");
+                    return Err(Trouble::Failed(none));
+                }
+                Version::from_raw(next)
+            }
+        };
+        let existed = live.is_some();
+        outcomes[*item] = Outcome::Applied { version, existed };
+        match (&write.change, row) {
+            (Change::Put { .. }, Some(_)) => decided.update.push((*write, version)),
+            (Change::Put { .. }, None) => decided.insert.push((*write, version)),
+            // Somebody may be about to make the row, which nothing but being alone keeps from happening.
+            (Change::Delete, None) if way != Way::Alone => return Err(Trouble::Race),
+            (Change::Delete, row) => {
+                if row.is_some() {
+                    decided.delete.push(*write);
+                }
+                if row.is_some() || deleted.is_some() || write.guard != Guard::Always {
+                    decided.remember.push((*write, version));
+                }
+            }
+        }
+    }
+    Ok(decided)
+}
+
+/// One statement that is about to be sent, and how many rows it must give.
+struct Sent<'a> {
+    table: &'a str,
+    statement: Statement,
+    arrays: Vec<Array<'a>>,
+    rows: Option<usize>,
+}
+
+async fn write(
+    plan: &Plan<'_>,
+    lease: &mut Lease<'_>,
+    decided: &[Decided<'_>],
+) -> Result<(), Trouble> {
+    let when = Moment::at_most(plan.batch.now);
+    let mut sent = Vec::new();
+    let mut inserted = Vec::new();
+    for (group, decided) in plan.groups.iter().zip(decided) {
+        let sql = &group.table.sql;
+        for (sql, puts) in [
+            (&sql.update, &decided.update),
+            (&sql.insert, &decided.insert),
+        ] {
+            if puts.is_empty() {
+                continue;
+            }
+            let writes: Vec<&Write> = puts.iter().map(|put| put.0).collect();
+            let mut arrays = plan::puts(group.table, &writes);
+            arrays.push(plan::versions(puts.iter().map(|put| put.1)));
+            sent.push(Sent {
+                table: &group.table.name,
+                statement: lease.prepare(sql).await?,
+                arrays,
+                rows: Some(puts.len()),
+            });
+        }
+        if !decided.delete.is_empty() {
+            let keys = decided.delete.iter().map(|write| &write.key);
+            sent.push(Sent {
+                table: &group.table.name,
+                statement: lease.prepare(&sql.delete).await?,
+                arrays: vec![plan::keys(group.table, keys)],
+                rows: Some(decided.delete.len()),
+            });
+        }
+        if !decided.remember.is_empty() {
+            let remember = &decided.remember;
+            sent.push(Sent {
+                table: &group.table.name,
+                statement: lease.prepare(&sql.remember).await?,
+                arrays: vec![
+                    Box::new(group.table.name.as_str()),
+                    plan::key_bytes(remember.iter().map(|write| write.0)),
+                    plan::versions(remember.iter().map(|write| write.1)),
+                    Box::new(when),
+                ],
+                rows: None,
+            });
+        }
+        if !decided.insert.is_empty() {
+            // Whoever made and deleted one of these since they were looked for is seen now.
+            let name: Array<'_> = Box::new(group.table.name.as_str());
+            let keys = plan::key_bytes(decided.insert.iter().map(|write| write.0));
+            inserted.push((sent.len(), &decided.insert));
+            sent.push(Sent {
+                table: &group.table.name,
+                statement: lease.prepare(&sql.remembered).await?,
+                arrays: vec![keys, name],
+                rows: None,
+            });
+        }
+    }
+    let lease = &*lease;
+    let asked = sent.iter();
+    let asked = asked.map(|sent| lease.ask(sent.statement.clone(), references(&sent.arrays)));
+    let answers = pipeline(asked.collect()).await?;
+    for (answer, sent) in answers.iter().zip(&sent) {
+        if sent.rows.is_some_and(|rows| rows != answer.len()) {
+            return Err(Trouble::Short(sent.table.to_owned()));
+        }
+    }
+    for (index, writes) in inserted {
+        for row in &answers[index] {
+            if writes
+                .get(place(row))
+                .is_none_or(|write| write.1 <= version(row, 1))
+            {
+                return Err(Trouble::Race);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Answers of statements that are one transaction, under the shared lock of a table.
+pub(super) async fn under_shared_lock(
+    common: &Common,
+    lease: &mut Lease<'_>,
+    table: &Table,
+    statements: Vec<(Statement, Parameters<'_>)>,
+) -> Result<Vec<Vec<Row>>, Error> {
+    let lock = lease.prepare(&common.lock_shared).await?;
+    let tables = vec![table.lock];
+    let lease = &*lease;
+    let mut asked = vec![
+        lease.tell(BEGIN),
+        lease.ask(lock, vec![&LOCK_CLASS, &tables]),
+    ];
+    for (statement, parameters) in statements {
+        asked.push(lease.ask(statement, parameters));
+    }
+    let mut answers = pipeline(asked).await?;
+    lease.client().batch_execute("commit").await?;
+    Ok(answers.split_off(2))
+}

@@ -1,0 +1,107 @@
+//! The store's own sequence and tables: made if missing, checked in any case.
+
+use tidegate_core::port::StoreError;
+use tokio_postgres::Client;
+
+use super::error;
+use super::sql::quote;
+
+/// The first number of all advisory locks taken here: "tide" in ASCII.
+pub(super) const LOCK_CLASS: i32 = 0x7469_6465;
+
+/// The statements that use the store's own tables, with their schema.
+pub(super) struct Support {
+    pub(super) sequence: String,
+    pub(super) meta: String,
+    pub(super) tombstone: String,
+}
+
+const DDL: &str = include_str!("support.sql");
+
+impl Support {
+    /// Finds the tables in the first schema of the search path, and makes them if that is asked.
+    pub(super) async fn open(client: &Client, create: bool) -> Result<Self, StoreError> {
+        let wrong = |e: tokio_postgres::Error| error::configuration("preparing the database", &e);
+        let ask = "select current_schema(), current_setting('server_version_num')::int,
+            current_setting('server_encoding'), pg_is_in_recovery()";
+        let row = client.query_one(ask, &[]).await.map_err(wrong)?;
+        let schema: Option<String> = row.get(0);
+        let (version, encoding): (i32, String) = (row.get(1), row.get(2));
+        let refuse = |what: String| Err(StoreError::configuration(what));
+        if version < 130_000 {
+            return refuse(format!(
+                "PostgreSQL {version} is too old: 13 or later is needed"
+            ));
+        }
+        if encoding != "UTF8" {
+            return refuse(format!(
+                "the encoding of the database is {encoding} where UTF8 is needed"
+            ));
+        }
+        if row.get(3) {
+            return Err(StoreError::unavailable(
+                "the server is a standby and takes no writes",
+            ));
+        }
+        let Some(schema) = schema else {
+            return refuse("the search path of the user names no schema that exists".into());
+        };
+        let name = |name: &str| format!("{}.{}", quote(&schema), quote(name));
+        let support = Self {
+            sequence: name("tidegate_version"),
+            meta: name("tidegate_meta"),
+            tombstone: name("tidegate_tombstone"),
+        };
+        if !support.exists(client).await.map_err(wrong)? {
+            if !create {
+                return refuse(format!(
+                    "schema {schema} has no tidegate_version, tidegate_meta and tidegate_tombstone, \
+                     and making them is turned off"
+                ));
+            }
+            let ddl = DDL
+                .replace("{schema}", &quote(&schema))
+                .replace("{lock}", &LOCK_CLASS.to_string());
+            let made = client.batch_execute(&ddl).await;
+            if made.is_err() {
+                let _ = client.batch_execute("rollback").await;
+            }
+            made.map_err(wrong)?;
+        }
+        support.check_sequence(client, &schema).await?;
+        Ok(support)
+    }
+
+    async fn exists(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
+        let ask = "select bool_and(to_regclass(name) is not null) from unnest($1::text[]) as name";
+        let names = [&self.sequence, &self.meta, &self.tombstone].map(String::as_str);
+        Ok(client.query_one(ask, &[&&names[..]]).await?.get(0))
+    }
+
+    /// A sequence that hands out numbers in blocks, or starts over, would number writes out of order.
+    async fn check_sequence(&self, client: &Client, schema: &str) -> Result<(), StoreError> {
+        let ask = "select seqcache = 1, not seqcycle and seqincrement = 1,
+            seqtypid = 'bigint'::regtype and seqmax = 9223372036854775807
+            from pg_sequence where seqrelid = to_regclass($1)";
+        let wrong =
+            |e: tokio_postgres::Error| error::configuration("sequence tidegate_version", &e);
+        let row = client
+            .query_opt(ask, &[&self.sequence])
+            .await
+            .map_err(wrong)?;
+        let refuse = |what: &str| {
+            Err(StoreError::configuration(format_args!(
+                "sequence tidegate_version in schema {schema} {what}"
+            )))
+        };
+        let Some(row) = row else {
+            return refuse("is not a sequence");
+        };
+        match (row.get(0), row.get(1), row.get(2)) {
+            (true, true, true) => Ok(()),
+            (false, _, _) => refuse("caches numbers; it must be `cache 1`"),
+            (_, false, _) => refuse("must rise by one and not cycle"),
+            (_, _, false) => refuse("must be of bigint without a maximum"),
+        }
+    }
+}
