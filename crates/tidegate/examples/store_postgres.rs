@@ -16,13 +16,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let gate = tidegate::builder()
         .store_arc(tidegate::open_store(&url).await?)
-        .class(Class::new("tidegate_example", "order:*"))
+        .class(Class::new("example_order", "order:*"))
         .open()
         .await?;
     println!("before: {:?}", gate.get("order:7").await?);
     let written = gate.set("order:7", "paid").await?;
     println!("committed as version {}", written.receipt.version);
-    println!("in psql: select * from tidegate_example;");
+    println!("in psql: select * from example_order;");
     gate.drain(Duration::from_secs(5)).await?;
     Ok(())
 }

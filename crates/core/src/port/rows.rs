@@ -94,7 +94,8 @@ pub trait Rows: Send + 'static {
     fn close(&mut self) {}
 }
 
-/// A [`Store`] over [`Rows`]. Beside the tables of classes it keeps one row in the table `tidegate_meta`.
+/// A [`Store`] over [`Rows`]. Beside the tables of classes it keeps one row in the table `tidegate_meta`; names
+/// that begin with `tidegate_` are its own.
 ///
 /// Counting and sweeping read the whole table in pages: right for a database that is as fast as memory or
 /// small.
@@ -167,7 +168,7 @@ impl<R: Rows> State<R> {
 
     fn open(&mut self, spec: TableSpec) -> Result<TableId, StoreError> {
         let name = &spec.name;
-        if name.is_empty() || name.contains('\0') || name == META {
+        if name.is_empty() || name.contains('\0') || name.starts_with("tidegate_") {
             return Err(StoreError::configuration(format_args!(
                 "'{}' cannot be the name of a table",
                 name.escape_debug()

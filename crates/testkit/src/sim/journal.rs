@@ -62,7 +62,7 @@ impl SimDisk {
     }
 }
 
-/// See the [module](self).
+/// A journal on a [`SimDisk`], which forgets what was not synced, and whose syncs may fail.
 pub struct FaultyJournal {
     disk: SimDisk,
     faults: JournalFaults,

@@ -46,7 +46,8 @@ impl StoreFaults {
     }
 }
 
-/// See the [module](self). Clones are the same store.
+/// A store that is slow, away, refuses poison, loses the answers to commits, and commits some of those later.
+/// Clones are the same store.
 #[derive(Clone)]
 pub struct FaultyStore {
     shared: Arc<Shared>,
