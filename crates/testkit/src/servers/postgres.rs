@@ -67,11 +67,16 @@ impl Postgres {
         postgres
     }
 
-    /// The one server that the tests of this process share. Each test makes a database of its own with
+    /// The one server that the tests of this process share, quick to notice deadlocks. Each test makes a database of its own with
     /// [`Postgres::fresh_database`], and none may end the server.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            Self::start_with(PostgresOptions {
+                settings: vec!["deadlock_timeout=50ms".into()],
+                ..PostgresOptions::default()
+            })
+        })
     }
 
     /// The address of a database.

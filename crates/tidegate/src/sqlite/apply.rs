@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use tidegate_core::port::{Batch, Guard, Outcome, StoreError, Swept, TableId, Timestamp, Write};
 use tidegate_core::{Change, GENERATION_MAX, Version};
@@ -140,15 +140,12 @@ impl Versions {
 struct Prepared<'a> {
     table: &'a Table,
     look: CachedStatement<'a>,
-    put: CachedStatement<'a>,
+    insert: CachedStatement<'a>,
+    update: CachedStatement<'a>,
     delete: CachedStatement<'a>,
-    remembered: CachedStatement<'a>,
     remember: CachedStatement<'a>,
 }
 
-/// The version remembered of a deleted key.
-const REMEMBERED: &str =
-    "select version from tidegate_tombstone where table_name = ?1 and key = ?2";
 /// Remembers a version; what is remembered only rises.
 const REMEMBER: &str = "insert into tidegate_tombstone (table_name, key, version, deleted_at)
     values (?1, ?2, ?3, ?4)
@@ -161,9 +158,9 @@ impl<'a> Prepared<'a> {
         Ok(Self {
             table,
             look: connection.prepare_cached(&table.sql.look)?,
-            put: connection.prepare_cached(&table.sql.put)?,
+            insert: connection.prepare_cached(&table.sql.insert)?,
+            update: connection.prepare_cached(&table.sql.update)?,
             delete: connection.prepare_cached(&table.sql.delete)?,
-            remembered: connection.prepare_cached(REMEMBERED)?,
             remember: connection.prepare_cached(REMEMBER)?,
         })
     }
@@ -183,18 +180,18 @@ impl<'a> Prepared<'a> {
         {
             return Err(StoreError::refused(None, "the version is out of range"));
         }
-        let row = self.look.query_row(params![key], |row| {
-            let version = Version::from_raw(row.get::<_, i64>(0)?.unsigned_abs());
+        let found = self.look.query_row(params![key, name], |row| {
+            let version = |column| {
+                let version: Option<i64> = row.get(column)?;
+                let version = version.map(|version| Version::from_raw(version.unsigned_abs()));
+                Ok::<_, rusqlite::Error>(version)
+            };
             let expires_at: Option<i64> = row.get(1)?;
-            let live = row.get(2)? && expires_at.is_none_or(|at| at > now);
-            Ok((version, live))
+            let live = row.get::<_, Option<bool>>(2)? == Some(true)
+                && expires_at.is_none_or(|at| at > now);
+            Ok((version(0)?.map(|version| (version, live)), version(3)?))
         });
-        let row = row.optional().map_err(refused)?;
-        let remembered = self
-            .remembered
-            .query_row(params![name, key], |row| row.get::<_, i64>(0));
-        let remembered = remembered.optional().map_err(refused)?;
-        let remembered = remembered.map(|version| Version::from_raw(version.unsigned_abs()));
+        let (row, remembered) = found.map_err(refused)?;
         let live = row.filter(|row| row.1).map(|row| row.0);
         let known = row
             .map(|row| row.0)
@@ -210,9 +207,18 @@ impl<'a> Prepared<'a> {
             Change::Put { value, expires_at } => {
                 let value = self.table.value(value)?;
                 let expires_at = self.table.expiry(*expires_at)?;
-                let put = self
-                    .put
-                    .execute(params![key, value, number, expires_at, now]);
+                let put = match row {
+                    Some(_) => &mut self.update,
+                    None => &mut self.insert,
+                };
+                let mut columns: Vec<&dyn ToSql> = vec![&key, &value, &number];
+                if self.table.spec.columns.expires_at.is_some() {
+                    columns.push(&expires_at);
+                }
+                if self.table.spec.columns.updated_at.is_some() {
+                    columns.push(&now);
+                }
+                let put = put.execute(&*columns);
                 if put.map_err(refused)? == 0 {
                     return Err(StoreError::refused(
                         None,

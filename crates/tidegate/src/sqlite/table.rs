@@ -30,12 +30,16 @@ enum Values {
 
 /// The statements of a table. `?1` is always the key where there is one.
 pub(super) struct Statements {
-    /// Version, end of life, and whether there is a value, of a key.
+    /// Always one row: version, end of life and whether there is a value, or nulls if there is no row; and
+    /// the version remembered of the key. `?2` is the table's name.
     pub(super) look: String,
     /// Value, version and end of life of a live key; `?2` is now.
     pub(super) load: String,
-    /// `?2` value, `?3` version, `?4` end of life, `?5` now.
-    pub(super) put: String,
+    /// A row that is not there: `?2` value, `?3` version, then the end of life and now, as far as the table
+    /// has columns for them.
+    pub(super) insert: String,
+    /// A row that is there: the same.
+    pub(super) update: String,
     pub(super) delete: String,
     /// Live rows with a text key: from `?1` on, and after it; `?2` is now, `?3` the limit.
     pub(super) scan_text: [String; 2],
@@ -393,26 +397,19 @@ impl Statements {
             None => format!("{value} is not null and {now} is not null"),
         };
         let mut names = vec![key.clone(), value.clone(), version.clone()];
-        let mut values = vec!["?1", "?2", "?3"];
-        if let Some(at) = &expires {
-            names.push(at.clone());
-            values.push("?4");
-        }
-        if let Some(at) = columns.updated_at.as_deref().map(quote) {
-            names.push(at);
-            values.push("?5");
-        }
-        let set = names[1..]
-            .iter()
-            .map(|name| format!("{name} = excluded.{name}"));
-        let set = set.collect::<Vec<_>>().join(", ");
-        // All five parameters are used, whatever columns there are.
-        let put = format!(
-            "insert into {table} ({}) select {} where ?4 is null or ?5 is not null
-             on conflict ({key}) do update set {set}",
+        names.extend(expires.clone());
+        names.extend(columns.updated_at.as_deref().map(quote));
+        let places: Vec<_> = (1..=names.len()).map(|place| format!("?{place}")).collect();
+        let set = names.iter().zip(&places).skip(1);
+        let set: Vec<_> = set
+            .map(|(name, place)| format!("{name} = {place}"))
+            .collect();
+        let insert = format!(
+            "insert into {table} ({}) values ({})",
             names.join(", "),
-            values.join(", "),
+            places.join(", "),
         );
+        let update = format!("update {table} set {} where {key} = ?1", set.join(", "));
         // Text sorts by its bytes and before every blob, so the empty blob stands between the two.
         let scan = |above: &str, end: &str| {
             format!(
@@ -424,13 +421,19 @@ impl Statements {
         let text_end = format!("and {key} < x''");
         Self {
             look: format!(
-                "select {version}, {expiry}, {value} is not null from {table} where {key} = ?1"
+                "select t.{version}, {}, t.{value} is not null, m.version from (select 1)
+                 left join {table} as t on t.{key} = ?1
+                 left join tidegate_tombstone as m on m.table_name = ?2 and m.key = ?1",
+                expires
+                    .as_ref()
+                    .map_or("null".into(), |at| format!("t.{at}")),
             ),
             load: format!(
                 "select {value}, {version}, {expiry} from {table} where {key} = ?1 and {}",
                 live("?2"),
             ),
-            put,
+            insert,
+            update,
             delete: format!("delete from {table} where {key} = ?1"),
             scan_text: [scan(">=", &text_end), scan(">", &text_end)],
             scan_bytes: [scan(">=", ""), scan(">", "")],
