@@ -246,7 +246,7 @@ impl Store for PostgresStore {
         Box::pin(async move {
             // Per table: the places in the question of the keys that it can have.
             let mut asked: Vec<(Arc<Table>, Vec<usize>)> = Vec::new();
-            for (place, (id, key)) in keys.iter().enumerate() {
+            for (place, (id, _)) in keys.iter().enumerate() {
                 let index = match asked.iter().position(|(_, at)| keys[at[0]].0 == *id) {
                     Some(index) => index,
                     None => {
@@ -258,7 +258,6 @@ impl Store for PostgresStore {
                 if places[0] != place {
                     places.push(place);
                 }
-                let _ = key;
             }
             for (table, places) in &mut asked {
                 if table.keys == Keys::Text {
