@@ -34,6 +34,9 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         cli::Command::Serve(arguments) => serve::run(arguments),
         cli::Command::CheckConfig(arguments) => check_config::run(arguments),
+        cli::Command::Reference => {
+            console::print(config::REFERENCE.trim_end()).map(|()| Exit::Success)
+        }
     };
     result
         .unwrap_or_else(|error| {

@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use tidegate::{Class, Strategy};
+
 use crate::check_config::class_table;
 use crate::config::{Config, size_text};
 use crate::console;
@@ -53,21 +55,31 @@ fn next_steps(
             "what is known of a key",
         ),
     ];
-    if let Some(file) = config.store_url.sqlite_file() {
-        let default = config
-            .classes
-            .iter()
-            .find(|class| class.name == tidegate::DEFAULT_CLASS);
-        let table = default.map_or(tidegate::DEFAULT_TABLE, |class| &class.table.name);
+    let default = config
+        .classes
+        .iter()
+        .find(|class| class.name == tidegate::DEFAULT_CLASS);
+    let default = default.cloned().unwrap_or_else(Class::default_class);
+    let readable = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    if let Some(file) = config.store_url.sqlite_file()
+        && default.strategy != Strategy::CacheOnly
+        && readable(&default.table.name)
+    {
+        let table = &default.table.name;
         steps.push((
             format!("sqlite3 {} 'select * from {table}'", quoted(file)),
             "the rows",
         ));
     }
     if file.is_none() {
+        let step = "tidegate reference > tidegate.toml".to_owned();
+        steps.push((step, "classes of keys, another store: every key explained"));
         steps.push((
-            "tidegate serve --help".to_owned(),
-            "classes of keys, another store",
+            "tidegate serve --config tidegate.toml".to_owned(),
+            "serve as it says",
         ));
     }
     steps

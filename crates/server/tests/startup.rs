@@ -217,6 +217,15 @@ fn a_store_that_cannot_be_opened_is_named_without_its_password() {
 }
 
 #[test]
+fn the_reference_can_be_printed_and_served() {
+    let ended = run(&["reference"]);
+    assert_eq!(ended.code, 0);
+    assert_eq!(ended.stdout, include_str!("../reference.toml"));
+    let folder = Folder::new();
+    assert_eq!(folder.serve_config(&ended.stdout).terminate(), 0);
+}
+
+#[test]
 fn the_help_is_a_first_page() {
     let ended = run(&["--help"]);
     assert_eq!(ended.code, 0);

@@ -240,7 +240,7 @@ fn about_tidegate(text: &mut String, server: &Server) -> Written {
 fn about_keyspace(text: &mut String, keys: u64) -> Written {
     write!(text, "# Keyspace\r\n")?;
     if keys > 0 {
-        write!(text, "db0:keys={keys},expires=0,avg_ttl=0\r\n")?;
+        write!(text, "db0:keys={keys}\r\n")?;
     }
     Ok(())
 }

@@ -60,11 +60,14 @@ pub(super) fn flushdb(server: &Arc<Server>, request: &Request) -> Result<Work> {
 pub(super) fn config_get(session: &mut Session, request: &Request) -> Reply {
     let server = &session.server;
     let known = [
+        // Neither Redis's append-only file nor its snapshots exist here; the store keeps the data.
+        ("appendonly", "no".to_owned()),
         ("bind", server.address.ip().to_string()),
         ("databases", "1".to_owned()),
         ("maxclients", server.config.connections_max.to_string()),
         ("port", server.address.port().to_string()),
         ("proto-max-bulk-len", tidegate::VALUE_BYTES_MAX.to_string()),
+        ("save", String::new()),
         (
             "timeout",
             server

@@ -27,6 +27,9 @@ use std::path::Path;
 
 use section::Sheet;
 
+/// Every key with its default and its meaning, commented out.
+pub(crate) const REFERENCE: &str = include_str!("../../reference.toml");
+
 /// The largest configuration file taken, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 

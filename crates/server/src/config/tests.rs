@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use super::section::Sheet;
 use super::*;
 
-const REFERENCE: &str = include_str!("../../reference.toml");
-
 fn environment(name: &str) -> Option<String> {
     match name {
         "SECRET_URL" => Some("postgres://u:secret@h/db".to_owned()),
