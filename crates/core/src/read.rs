@@ -209,6 +209,8 @@ pub(crate) async fn drive_loads(layer: Arc<Layer>, lane: usize) {
         }
         let loaded = load(&layer, &batch).await;
         land(&layer, lane, batch, loaded);
+        // Readers that were just answered often read on at once: let them into the next load.
+        tokio::task::yield_now().await;
     }
 }
 

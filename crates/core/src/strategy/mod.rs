@@ -55,6 +55,9 @@ pub(crate) async fn drive(layer: Arc<Layer>, lane_index: usize, road: Road) {
             abandon(&layer, lane_index, road, &keys);
         }
         lane.settled.notify_waiters();
+        // Callers that were just answered often write again at once: let them in, so that they share the next
+        // commit instead of a first few having one to themselves while the others wait.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -1,0 +1,137 @@
+//! Write-through with 64 writers, beside 64 connections that each commit one upsert at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate::Gate;
+use tidegate_testkit::servers::{Postgres, PostgresOptions};
+use tokio_postgres::NoTls;
+
+use super::keys::{Zipf, key};
+use super::{median, percentile};
+
+const KEYS: usize = 100_000;
+const WRITERS: usize = 64;
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(4);
+
+/// Writes per second, and the latency of each write.
+type Measured = (f64, Vec<Duration>);
+
+pub(crate) fn run() {
+    let server = Postgres::start_with(PostgresOptions {
+        fsync: true,
+        ..PostgresOptions::default()
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    for (name, exponent) in [("uniform", 0.0), ("hot keys (zipf 0.99)", 0.99)] {
+        let database = server.fresh_database();
+        let url = server.url(&database);
+        let zipf = Arc::new(Zipf::new(KEYS, exponent));
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut our_latency, mut their_latency) = (Vec::new(), Vec::new());
+        runtime.block_on(async {
+            let gate = open(&url).await;
+            let pool = connect(&url).await;
+            for _ in 0..ROUNDS {
+                let (rate, mut latencies) = plain(&pool, &zipf).await;
+                theirs.push(rate);
+                their_latency.append(&mut latencies);
+                let (rate, mut latencies) = through(&gate, &zipf).await;
+                ours.push(rate);
+                our_latency.append(&mut latencies);
+            }
+            gate.drain(Duration::from_secs(30)).await.unwrap();
+        });
+        let ratio = median(ours.iter().zip(&theirs).map(|(a, b)| a / b).collect());
+        println!(
+            "write-through, {WRITERS} writers, {name}: {:.0}/s, p50 {:?}, p99 {:?}; one upsert per transaction \
+             over {WRITERS} connections: {:.0}/s, p50 {:?}, p99 {:?}; ratio {ratio:.1}",
+            median(ours),
+            percentile(&mut our_latency, 0.5),
+            percentile(&mut our_latency, 0.99),
+            median(theirs),
+            percentile(&mut their_latency, 0.5),
+            percentile(&mut their_latency, 0.99),
+        );
+    }
+}
+
+async fn open(url: &str) -> Gate {
+    let store = tidegate::open_store(url).await.unwrap();
+    tidegate::builder().store_arc(store).open().await.unwrap()
+}
+
+async fn connect(url: &str) -> Arc<Vec<tokio_postgres::Client>> {
+    let mut pool = Vec::with_capacity(WRITERS);
+    for _ in 0..WRITERS {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        pool.push(client);
+    }
+    let table = "create table if not exists plain (key text collate \"C\" primary key, value text not null, \
+                 updated_at timestamptz not null default now())";
+    pool[0].batch_execute(table).await.unwrap();
+    Arc::new(pool)
+}
+
+fn value(random: &mut fastrand::Rng) -> String {
+    format!("{:0100}", random.u64(..))
+}
+
+async fn plain(pool: &Arc<Vec<tokio_postgres::Client>>, zipf: &Arc<Zipf>) -> Measured {
+    let start = Instant::now();
+    let writers = (0..WRITERS).map(|writer| {
+        let (pool, zipf) = (Arc::clone(pool), Arc::clone(zipf));
+        tokio::spawn(async move {
+            let client = &pool[writer];
+            let upsert = "insert into plain (key, value) values ($1, $2) \
+                          on conflict (key) do update set value = excluded.value, updated_at = now()";
+            let upsert = client.prepare(upsert).await.unwrap();
+            let mut random = fastrand::Rng::new();
+            let mut latencies = Vec::new();
+            while start.elapsed() < ROUND {
+                let (key, value) = (key(zipf.draw(&mut random)), value(&mut random));
+                let began = Instant::now();
+                client.execute(&upsert, &[&key, &value]).await.unwrap();
+                latencies.push(began.elapsed());
+            }
+            latencies
+        })
+    });
+    gather(start, writers.collect()).await
+}
+
+async fn through(gate: &Gate, zipf: &Arc<Zipf>) -> Measured {
+    let start = Instant::now();
+    let writers = (0..WRITERS).map(|_| {
+        let (gate, zipf) = (gate.clone(), Arc::clone(zipf));
+        tokio::spawn(async move {
+            let mut random = fastrand::Rng::new();
+            let mut latencies = Vec::new();
+            while start.elapsed() < ROUND {
+                let (key, value) = (key(zipf.draw(&mut random)), value(&mut random));
+                let began = Instant::now();
+                gate.set(&key, value).await.unwrap();
+                latencies.push(began.elapsed());
+            }
+            latencies
+        })
+    });
+    gather(start, writers.collect()).await
+}
+
+async fn gather(start: Instant, writers: Vec<tokio::task::JoinHandle<Vec<Duration>>>) -> Measured {
+    let mut latencies = Vec::new();
+    for writer in writers {
+        latencies.append(&mut writer.await.unwrap());
+    }
+    (
+        latencies.len() as f64 / start.elapsed().as_secs_f64(),
+        latencies,
+    )
+}
