@@ -38,7 +38,8 @@ pub(crate) enum Command {
     /// missing, and every key is written through.
     ///
     /// SIGTERM or Ctrl-C ends the server: it stops listening, answers what it was asked, brings what is dirty
-    /// to the store and exits with 0, or with 6 if something is left. A second signal ends it at once.
+    /// to the store and exits with 0, or with 6 if something is left. Another signal, a second or more later,
+    /// ends it at once.
     ///
     /// TIDEGATE_LOG says how much is logged to stderr: error, warn, info (the default), debug, trace.
     #[command(verbatim_doc_comment)]

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate::{FlushReport, Gate};
 use tokio::net::TcpListener;
@@ -70,8 +71,10 @@ async fn serve(config: Config, file: Option<&Path>) -> io::Result<Exit> {
     tracing::info!("shutting down; a second signal ends at once");
     tokio::select! {
         report = shut_down(listener, &server) => Ok(tell(report, &config)),
-        () = signals.next() => {
-            console::say("tidegate ended by a second signal; what was not in the store is in the journal");
+        () = signals.again() => {
+            console::say(
+                "tidegate ended by a second signal; what was not in the store and is journalled is in the journal",
+            );
             Ok(Exit::Forced)
         }
     }
@@ -157,6 +160,10 @@ fn make_private_folder(folder: &Path) -> io::Result<()> {
         .create(folder)
 }
 
+/// A signal that comes so soon after the first is the same wish said twice: a terminal and a supervisor both pass
+/// Ctrl-C on, and `timeout` signals its child and then the whole group.
+const ECHO: Duration = Duration::from_secs(1);
+
 /// The signals that end the server.
 struct Signals {
     terminate: Signal,
@@ -176,6 +183,17 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Returns at the first one that is no echo of the last.
+    async fn again(&mut self) {
+        let first = Instant::now();
+        loop {
+            self.next().await;
+            if first.elapsed() >= ECHO {
+                return;
+            }
         }
     }
 }

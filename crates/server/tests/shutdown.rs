@@ -113,7 +113,8 @@ fn commands_under_way_are_answered() {
 fn a_second_signal_ends_at_once() {
     let folder = Folder::new();
     // A shutdown that would take an hour: a client that does not take its answers.
-    let server = folder.serve_config("[server]\nshutdown_timeout = '1h'\noutput_max = '1MiB'\n");
+    let mut server =
+        folder.serve_config("[server]\nshutdown_timeout = '1h'\noutput_max = '1MiB'\n");
     let mut client = server.connect();
     client.expect(&format!("SET big {}", "x".repeat(1_000_000)), ok());
     let stuck = server.connect();
@@ -124,8 +125,32 @@ fn a_second_signal_ends_at_once() {
     stuck.stream.peek(&mut first).unwrap();
     server.signal("TERM");
     assert_eq!(client.try_read().unwrap(), None);
-    server.signal("TERM");
+    // Signals that follow within a second are taken for echoes of the first.
+    let mut signals = 1;
+    while !server.has_ended() {
+        server.signal("TERM");
+        signals += 1;
+        assert!(signals < 100_000);
+    }
     assert_eq!(server.wait(), 7);
+}
+
+#[test]
+fn one_wish_to_end_that_arrives_twice_still_drains() {
+    let folder = Folder::new();
+    let server = folder.serve_config(WRITE_BACK);
+    let mut client = server.connect();
+    for i in 0..100 {
+        client.expect(&format!("SET session:{i} {i}"), ok());
+    }
+    // The database is held for as long as both signals are on their way, so the drain cannot be over before.
+    let database = rusqlite::Connection::open(folder.data().join("store.db")).unwrap();
+    database.execute_batch("begin immediate").unwrap();
+    server.signal("INT");
+    server.signal("TERM");
+    assert_eq!(client.try_read().unwrap(), None);
+    drop(database);
+    assert_eq!(server.wait(), 0);
 }
 
 #[test]

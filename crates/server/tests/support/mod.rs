@@ -176,6 +176,11 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end; its exit code.
     pub(crate) fn wait(mut self) -> i32 {
         self.child
