@@ -21,7 +21,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 use crate::lane::{Claim, Lane};
 use crate::layer::Layer;
-use crate::port::{Guard, Lsn, Outcome, StoreError, Write};
+use crate::port::{Guard, Outcome, StoreError, Write};
 use crate::receipt::FlushReport;
 use crate::strategy::commit::{self, Committed};
 
@@ -136,18 +136,12 @@ fn settle(layer: &Layer, lane: &Lane, claims: Vec<(Claim, Committed)>) -> Option
     failure
 }
 
-/// Tells the journal what it need not keep: everything before the oldest record that some lane still needs.
+/// Tells the journal what it need not keep.
 async fn trim(layer: &Layer) {
     let Some(journal) = &layer.journal else {
         return;
     };
-    // Read before the lanes are: what is appended later is at or after it.
-    let mut mark: Lsn = journal.tail();
-    for lane in &layer.lanes {
-        if let Some(needed) = lane.lock().journal_needed_from() {
-            mark = mark.min(needed);
-        }
-    }
+    let mark = layer.journal_needed_from(&**journal);
     if let Err(error) = journal.trim(mark).await {
         tracing::warn!(%error, "the journal could not be trimmed");
     }

@@ -17,7 +17,7 @@ use crate::hash::Hasher;
 use crate::key::Key;
 use crate::lane::Lane;
 use crate::near::{Copy, Near};
-use crate::port::{Clock, Journal, JournalError, Store, TableId};
+use crate::port::{Clock, Journal, JournalError, Lsn, Store, TableId};
 use crate::stats::Counters;
 use crate::version::Version;
 
@@ -150,6 +150,18 @@ impl Layer {
             Some(until) => self.near.put(key.clone(), Copy::of(entry, version, until)),
             None => drop(self.near.remove(key.as_bytes())),
         }
+    }
+
+    /// The oldest journal record that some lane still needs; if none does, the next to be written.
+    pub(crate) fn journal_needed_from(&self, journal: &dyn Journal) -> Lsn {
+        // Read before the lanes are: what is appended later is at or after it.
+        let mut mark = journal.tail();
+        for lane in &self.lanes {
+            if let Some(needed) = lane.lock().journal_needed_from() {
+                mark = mark.min(needed);
+            }
+        }
+        mark
     }
 
     /// No new work from now on. False if it was so before.

@@ -1,11 +1,12 @@
-//! The meaning of a journal record: one write of one key. The journal knows only its bytes.
+//! The meaning of a journal record: one write of one key, or a checkpoint. The journal knows only its bytes.
 //!
-//! Little-endian, in this order:
+//! Little-endian. A checkpoint is the format, the kind 3, and the place (8 bytes) before which no record is
+//! needed any more. A write is, in this order:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 1 | format: 1 |
-//! | 1 | 1 put, 2 delete |
+//! | 1 | kind: 1 put, 2 delete |
 //! | 8 | version |
 //! | 8 | end of the data's life in ms since the epoch, 0 for none |
 //! | 2 + n | class name: length, UTF-8 |
@@ -19,17 +20,26 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::entry::Change;
 use crate::key::Key;
-use crate::port::Timestamp;
+use crate::port::{Lsn, Timestamp};
 use crate::version::Version;
 
 const FORMAT: u8 = 1;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
+const CHECKPOINT: u8 = 3;
 const FIXED_BYTES: usize = 1 + 1 + 8 + 8 + 2 + 4;
+
+/// What a record says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Record {
+    Write(WriteRecord),
+    /// Records before this place are in the store, superseded, or of no use.
+    Checkpoint(Lsn),
+}
 
 /// A write as the journal keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Record {
+pub(crate) struct WriteRecord {
     pub(crate) class: String,
     pub(crate) key: Key,
     pub(crate) version: Version,
@@ -37,7 +47,16 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The bytes of a record.
+    /// The bytes of a checkpoint.
+    pub(crate) fn encode_checkpoint(needed_from: Lsn) -> Bytes {
+        let mut out = BytesMut::with_capacity(10);
+        out.put_u8(FORMAT);
+        out.put_u8(CHECKPOINT);
+        out.put_u64_le(needed_from.0);
+        out.freeze()
+    }
+
+    /// The bytes of a write.
     pub(crate) fn encode(class: &str, key: &Key, version: Version, change: &Change) -> Bytes {
         let mut out =
             BytesMut::with_capacity(FIXED_BYTES + class.len() + key.len() + change.value_bytes());
@@ -66,6 +85,10 @@ impl Record {
             return None;
         }
         let kind = bytes.try_get_u8().ok()?;
+        if kind == CHECKPOINT {
+            let needed_from = Lsn(bytes.try_get_u64_le().ok()?);
+            return bytes.is_empty().then_some(Self::Checkpoint(needed_from));
+        }
         let version = Version::from_raw(bytes.try_get_u64_le().ok()?);
         let expires_at = bytes.try_get_u64_le().ok()?;
         let class_len = usize::from(bytes.try_get_u16_le().ok()?);
@@ -80,12 +103,12 @@ impl Record {
             DELETE if bytes.is_empty() => Change::Delete,
             _ => return None,
         };
-        Some(Self {
+        Some(Self::Write(WriteRecord {
             class,
             key,
             version,
             change,
-        })
+        }))
     }
 }
 
@@ -117,7 +140,14 @@ mod tests {
             });
             let bytes = Record::encode(&class, &key, version, &change);
             let record = Record::decode(bytes);
-            prop_assert_eq!(record, Some(Record { class, key, version, change }));
+            let written = Record::Write(WriteRecord { class, key, version, change });
+            prop_assert_eq!(record, Some(written));
+        }
+
+        #[test]
+        fn a_checkpoint_reads_as_it_was_written(place: u64) {
+            let bytes = Record::encode_checkpoint(Lsn(place));
+            prop_assert_eq!(Record::decode(bytes), Some(Record::Checkpoint(Lsn(place))));
         }
 
         #[test]

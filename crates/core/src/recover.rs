@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::class::{ClassSet, Strategy};
+use crate::class::Strategy;
 use crate::entry::Change;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::lane::{DirtyEntry, DirtyState};
 use crate::layer::Layer;
 use crate::port::{Guard, Journal, Lsn, StoreError, Write};
-use crate::record::Record;
+use crate::record::{Record, WriteRecord};
 use crate::strategy::commit;
 use crate::version::Version;
 
@@ -33,14 +33,15 @@ pub(crate) struct Recovered {
 }
 
 struct Found {
-    class: usize,
+    /// By name: only when all is read is it known whether the class is still needed.
+    class: String,
     version: Version,
     change: Change,
     lsn: Lsn,
 }
 
 /// Reads the journal.
-pub(crate) async fn read(journal: &dyn Journal, classes: &ClassSet) -> Result<Recovered> {
+pub(crate) async fn read(journal: &dyn Journal) -> Result<Recovered> {
     let mut recovered = Recovered::default();
     let mut from = Lsn(0);
     loop {
@@ -50,27 +51,40 @@ pub(crate) async fn read(journal: &dyn Journal, classes: &ClassSet) -> Result<Re
         };
         from = last.lsn.next();
         for replayed in chunk {
-            let record = Record::decode(replayed.record).ok_or_else(|| {
-                Error::configuration(format_args!(
-                    "the journal's record {} was not written by this version of tidegate",
-                    replayed.lsn.0
-                ))
-            })?;
-            recovered.take(record, replayed.lsn, classes)?;
+            match Record::decode(replayed.record) {
+                Some(Record::Write(record)) => recovered.take(record, replayed.lsn),
+                Some(Record::Checkpoint(needed)) => {
+                    recovered.entries.retain(|_, found| found.lsn >= needed);
+                }
+                None => {
+                    return Err(Error::configuration(format_args!(
+                        "the journal's record {} was not written by this version of tidegate",
+                        replayed.lsn.0
+                    )));
+                }
+            }
         }
     }
 }
 
+/// Notes in the journal what it need not replay at the next start.
+pub(crate) async fn checkpoint(layer: &Layer) {
+    let Some(journal) = &layer.journal else {
+        return;
+    };
+    let mark = layer.journal_needed_from(&**journal);
+    if mark == Lsn(1) || layer.journal_failure().is_some() {
+        return;
+    }
+    let record = Record::encode_checkpoint(mark);
+    if let Err(error) = journal.append(vec![record]).await {
+        // Only a start that replays more than it must.
+        tracing::warn!(%error, "the journal took no checkpoint");
+    }
+}
+
 impl Recovered {
-    fn take(&mut self, record: Record, lsn: Lsn, classes: &ClassSet) -> Result<()> {
-        let named = |class: &crate::class::Class| class.name == record.class;
-        let class = classes.classes().iter().position(named).ok_or_else(|| {
-            Error::configuration(format_args!(
-                "the journal holds unflushed writes of class '{}', which is not configured: \
-                 put the class back, or drain before taking it out",
-                record.class
-            ))
-        })?;
+    fn take(&mut self, record: WriteRecord, lsn: Lsn) {
         self.generation = self.generation.max(record.version.generation());
         let newer = self
             .entries
@@ -85,15 +99,17 @@ impl Recovered {
                 },
                 Change::Delete => Change::Delete,
             };
-            let found = Found {
-                class,
-                version: record.version,
-                change,
-                lsn,
-            };
-            self.entries.insert(record.key, found);
+            let (class, version) = (record.class, record.version);
+            self.entries.insert(
+                record.key,
+                Found {
+                    class,
+                    version,
+                    change,
+                    lsn,
+                },
+            );
         }
-        Ok(())
     }
 
     /// Makes dirty what is still write-back, and flushes the rest at once.
@@ -103,19 +119,27 @@ impl Recovered {
         let mut entries: Vec<(Key, Found)> = self.entries.into_iter().collect();
         entries.sort_unstable_by_key(|(_, found)| found.lsn);
         for (key, found) in entries {
-            let class = layer.class(found.class);
-            let Some(table) = layer.state(found.class).table else {
+            let classes = layer.classes.classes();
+            let Some(index) = classes.iter().position(|class| class.name == found.class) else {
+                return Err(Error::configuration(format_args!(
+                    "the journal holds unflushed writes of class '{}', which is not configured: \
+                     put the class back, or drain before taking it out",
+                    found.class
+                )));
+            };
+            let class = layer.class(index);
+            let Some(table) = layer.state(index).table else {
                 return Err(Error::configuration(format_args!(
                     "the journal holds unflushed writes of class '{}', which now has no store: \
                      change its strategy back and drain first",
                     class.name
                 )));
             };
-            let same = layer.class_of(key.as_bytes()) == found.class;
+            let same = layer.class_of(key.as_bytes()) == index;
             if class.strategy != Strategy::WriteBack || !same {
                 let guard = Guard::IfNewer(found.version);
                 moved.push((
-                    found.class,
+                    index,
                     Write {
                         table,
                         key,
@@ -126,7 +150,7 @@ impl Recovered {
                 continue;
             }
             let entry = DirtyEntry {
-                class: found.class,
+                class: index,
                 change: found.change,
                 version: found.version,
                 lsn: Some(found.lsn),
@@ -134,7 +158,7 @@ impl Recovered {
                 turn: 0,
                 state: DirtyState::Waiting,
             };
-            layer.state(found.class).budget.take(entry.bytes(&key));
+            layer.state(index).budget.take(entry.bytes(&key));
             layer
                 .lane_of(key.as_bytes())
                 .lock()

@@ -56,7 +56,7 @@ async fn submit(layer: &Layer, key: &Key, class: usize, operation: Operation) ->
             enqueue(layer, key, class, Road::Back, operation)
                 .inspect_err(|_| layer.state(class).budget.give(bytes))
         }
-        Strategy::ReadOnly => read_only::refuse(layer, class),
+        Strategy::ReadOnly => read_only::refuse(),
         Strategy::CacheOnly => cache_only::write(layer, key, class, operation),
     }
 }

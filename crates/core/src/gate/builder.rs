@@ -123,7 +123,7 @@ impl GateBuilder {
             states.push(open_class(&*store, class).await?);
         }
         let recovered = match &self.journal {
-            Some(journal) => recover::read(&**journal, &classes).await?,
+            Some(journal) => recover::read(&**journal).await?,
             None => recover::Recovered::default(),
         };
         // Above every generation in the journal too, should the store have forgotten.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::flush::flush;
 use crate::layer::Layer;
 use crate::receipt::FlushReport;
+use crate::recover::checkpoint;
 
 pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<FlushReport> {
     if !layer.close() {
@@ -34,6 +35,7 @@ pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<Flus
         .saturating_sub(layer.clock.elapsed())
         .max(Duration::from_secs(1));
     select(ended, layer.clock.sleep(left)).await;
+    checkpoint(layer).await;
     if let Some(journal) = &layer.journal {
         journal.close().await;
     }

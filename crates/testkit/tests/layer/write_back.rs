@@ -206,6 +206,38 @@ async fn records_of_a_class_that_is_gone_are_refused_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_class_may_be_taken_out_after_a_drain() {
+    let world = World::new();
+    let gate = world.gate([back()]).await;
+    gate.set("b:1", "v").await.unwrap();
+    assert!(gate.drain(ms(10_000)).await.unwrap().is_complete());
+    assert!(!world.disk.is_empty(), "the journal still has records");
+    let gate = world.gate([]).await;
+    gate.set("k", "v").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_forgets_nothing_that_is_not_flushed() {
+    let world = World::new();
+    let gate = world.gate([back()]).await;
+    gate.set("b:1", "flushed").await.unwrap();
+    gate.flush(ms(10_000)).await.unwrap();
+    world.set_down(true);
+    gate.set("b:2", "left").await.unwrap();
+    gate.set("b:3", "left").await.unwrap();
+    assert_eq!(gate.drain(ms(100)).await.unwrap().left, 2);
+    // A second life that does nothing but write another checkpoint.
+    let gate = world.gate([back()]).await;
+    assert_eq!(gate.drain(ms(100)).await.unwrap().left, 2);
+    world.set_down(false);
+    let gate = world.gate([back()]).await;
+    assert!(gate.drain(ms(10_000)).await.unwrap().is_complete());
+    for key in ["b:2", "b:3"] {
+        assert_eq!(world.value("b", key).as_deref(), Some("left"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_the_store_refuses_is_parked_alone_and_superseded_by_a_newer_one() {
     let world = World::new();
     let gate = world.gate([back()]).await;
