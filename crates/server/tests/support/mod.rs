@@ -281,9 +281,12 @@ impl Client {
                 return Ok(Some(reply));
             }
             let mut piece = [0; 64 * 1024];
-            match self.stream.read(&mut piece)? {
-                0 => return Ok(None),
-                read => self.buffer.extend_from_slice(&piece[..read]),
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Ok(None),
+                Ok(read) => self.buffer.extend_from_slice(&piece[..read]),
+                // With a timeout set, a signal to this process ends a read.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
