@@ -4,7 +4,10 @@
 //! `TIDEGATE_KILLS=200 cargo test -p tidegate-server --test crash` kills more often.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
-#![expect(clippy::disallowed_methods, reason = "the moment of a kill is real time")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the moment of a kill is real time"
+)]
 
 mod support;
 
@@ -35,7 +38,10 @@ struct Known {
 type Ledger = Arc<Mutex<HashMap<String, Known>>>;
 
 fn rounds() -> u64 {
-    std::env::var("TIDEGATE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+    std::env::var("TIDEGATE_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20)
 }
 
 /// Writes rising numbers to the keys of one writer until the server is gone.
@@ -94,12 +100,21 @@ fn number(reply: &Reply) -> Option<u64> {
 
 async fn stored(url: &str, keys: &[String]) -> Vec<Option<u64>> {
     let store: Arc<dyn Store> = open_store(url).await.unwrap();
-    let table = store.open_table(&TableSpec::named("session")).await.unwrap();
-    let rows: Vec<_> = keys.iter().map(|key| (table, Key::from(key.as_str()))).collect();
+    let table = store
+        .open_table(&TableSpec::named("session"))
+        .await
+        .unwrap();
+    let rows: Vec<_> = keys
+        .iter()
+        .map(|key| (table, Key::from(key.as_str())))
+        .collect();
     let entries = store.load(&rows, Timestamp::from_millis(1)).await.unwrap();
     store.close().await;
     let number = |value: &[u8]| std::str::from_utf8(value).unwrap().parse().unwrap();
-    entries.into_iter().map(|entry| entry.map(|entry| number(&entry.value))).collect()
+    entries
+        .into_iter()
+        .map(|entry| entry.map(|entry| number(&entry.value)))
+        .collect()
 }
 
 fn kill_again_and_again(store_url: Option<&str>, rounds: u64) {
@@ -110,7 +125,10 @@ fn kill_again_and_again(store_url: Option<&str>, rounds: u64) {
     );
     let own = format!("sqlite:{}", folder.data().join("store.db").display());
     let url = store_url.unwrap_or(&own);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let ledger: Ledger = Arc::default();
     let mut acknowledged = 0;
     for round in 0..rounds {
@@ -118,7 +136,13 @@ fn kill_again_and_again(store_url: Option<&str>, rounds: u64) {
         let known = ledger.lock().unwrap().clone();
         let mut reader = server.connect();
         for (key, known) in &known {
-            check(key, number(&reader.ask(&format!("GET {key}"))), *known, round, true);
+            check(
+                key,
+                number(&reader.ask(&format!("GET {key}"))),
+                *known,
+                round,
+                true,
+            );
         }
         let stop = Arc::new(AtomicBool::new(false));
         let writers: Vec<_> = (0..WRITERS)
@@ -131,12 +155,24 @@ fn kill_again_and_again(store_url: Option<&str>, rounds: u64) {
         thread::sleep(Duration::from_millis(5 + (round * 37) % 300));
         server.kill9();
         stop.store(true, Ordering::Relaxed);
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
-        acknowledged = ledger.lock().unwrap().values().map(|known| known.acknowledged).sum();
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        acknowledged = ledger
+            .lock()
+            .unwrap()
+            .values()
+            .map(|known| known.acknowledged)
+            .sum();
         // Every fifth time the next life does nothing but drain.
         if round % 5 == 4 {
             let server = folder.serve_config(&config);
-            assert_eq!(server.terminate(), 0, "a drain that leaves nothing\n{}", folder.stderr());
+            assert_eq!(
+                server.terminate(),
+                0,
+                "a drain that leaves nothing\n{}",
+                folder.stderr()
+            );
             let known: Vec<_> = ledger.lock().unwrap().clone().into_iter().collect();
             let keys: Vec<String> = known.iter().map(|(key, _)| key.clone()).collect();
             let rows = runtime.block_on(stored(url, &keys));
@@ -145,12 +181,18 @@ fn kill_again_and_again(store_url: Option<&str>, rounds: u64) {
             }
         }
     }
-    assert!(acknowledged > rounds * 10, "only {acknowledged} writes were acknowledged");
+    assert!(
+        acknowledged > rounds * 10,
+        "only {acknowledged} writes were acknowledged"
+    );
     // At the end the store has exactly what is read.
     let server = folder.serve_config(&config);
     let mut client = server.connect();
     let keys: Vec<String> = ledger.lock().unwrap().keys().cloned().collect();
-    let read: Vec<_> = keys.iter().map(|key| number(&client.ask(&format!("GET {key}")))).collect();
+    let read: Vec<_> = keys
+        .iter()
+        .map(|key| number(&client.ask(&format!("GET {key}"))))
+        .collect();
     client.expect("EXISTS nothing", integer(0));
     assert_eq!(server.terminate(), 0);
     assert_eq!(runtime.block_on(stored(url, &keys)), read);

@@ -46,7 +46,10 @@ fn work(port: u16, class: &str, client_number: usize, stop: &AtomicBool) -> (Vec
             reply => {
                 let text = error_text(&reply);
                 let word = text.split(' ').next().unwrap();
-                assert!(["UNAVAILABLE", "UNKNOWN", "OVERLOADED"].contains(&word), "{text}");
+                assert!(
+                    ["UNAVAILABLE", "UNKNOWN", "OVERLOADED"].contains(&word),
+                    "{text}"
+                );
                 failed += 1;
             }
         }
@@ -60,7 +63,10 @@ fn work(port: u16, class: &str, client_number: usize, stop: &AtomicBool) -> (Vec
             Reply::Null => assert_eq!(known.acknowledged, 0, "{name} is absent, {known:?}"),
             reply => {
                 let text = error_text(&reply);
-                assert!(text.starts_with("UNAVAILABLE") || text.starts_with("OVERLOADED"), "{text}");
+                assert!(
+                    text.starts_with("UNAVAILABLE") || text.starts_with("OVERLOADED"),
+                    "{text}"
+                );
                 failed += 1;
             }
         }
@@ -86,7 +92,11 @@ fn postgresql_killed_and_restarted_under_load_loses_nothing_and_shows_nothing_st
         .flat_map(|class| (0..3).map(move |number| (class, number)))
         .map(|(class, number)| {
             let (stop, port) = (Arc::clone(&stop), server.port());
-            (class, number, thread::spawn(move || work(port, class, number, &stop)))
+            (
+                class,
+                number,
+                thread::spawn(move || work(port, class, number, &stop)),
+            )
         })
         .collect();
     for outage in 0..OUTAGES {
@@ -102,7 +112,10 @@ fn postgresql_killed_and_restarted_under_load_loses_nothing_and_shows_nothing_st
     // Writes go through again, without a restart of anything but the database.
     let start = Instant::now();
     while client.ask("SET through:after 1") != ok() {
-        assert!(start.elapsed() < Duration::from_secs(20), "the server did not find its store again");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the server did not find its store again"
+        );
         thread::sleep(Duration::from_millis(50));
     }
     let (mut done, mut failed) = (0, 0);
@@ -113,16 +126,27 @@ fn postgresql_killed_and_restarted_under_load_loses_nothing_and_shows_nothing_st
         client.ask("TIDEGATE FLUSH 20000");
         for (key, known) in known.iter().enumerate() {
             let name = format!("{class}:{number}:{key}");
-            let Reply::Bulk(read) = client.ask(&format!("GET {name}")) else { panic!("{name} is gone") };
+            let Reply::Bulk(read) = client.ask(&format!("GET {name}")) else {
+                panic!("{name} is gone")
+            };
             let read = String::from_utf8(read.to_vec()).unwrap();
             let value: u64 = read.parse().unwrap();
-            assert!(value >= known.acknowledged && value <= known.asked, "{name} is {value}, {known:?}");
-            let row = postgres.sql(&database, &format!("select value from \"{class}\" where key = '{name}'"));
+            assert!(
+                value >= known.acknowledged && value <= known.asked,
+                "{name} is {value}, {known:?}"
+            );
+            let row = postgres.sql(
+                &database,
+                &format!("select value from \"{class}\" where key = '{name}'"),
+            );
             assert_eq!(row.trim(), read, "{name}: the row is what is read");
             rows += 1;
         }
     }
     assert_eq!(rows, 9 * KEYS);
-    assert!(done > 200 && failed > 0, "{done} acknowledged, {failed} failed: no outage was felt");
+    assert!(
+        done > 200 && failed > 0,
+        "{done} acknowledged, {failed} failed: no outage was felt"
+    );
     assert_eq!(server.terminate(), 0, "{}", folder.stderr());
 }

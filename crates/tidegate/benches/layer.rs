@@ -6,7 +6,7 @@
 //! - misses with 64 readers beside single selects over as many connections.
 //!
 //! `cargo bench -p tidegate --features postgres --bench layer [near|write|miss]`. Starts its own PostgreSQL,
-//! with fsync on. Rounds alternate between the two sides; medians are printed. Nothing here fails.
+//! with fsync on, and uses one thread on both sides, for the database needs the others; `TIDEGATE_LANES=n` tries another number of lanes. Rounds alternate between the two sides; medians are printed. Nothing here fails.
 
 #![expect(
     clippy::unwrap_used,

@@ -14,9 +14,14 @@ pub struct SystemClock {
 impl SystemClock {
     /// A clock that counts elapsed time from now on.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the adapter through which time enters")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the adapter through which time enters"
+    )]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 }
 
@@ -27,9 +32,14 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the adapter through which time enters")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the adapter through which time enters"
+    )]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
@@ -37,12 +47,18 @@ impl Clock for SystemClock {
         self.start.elapsed()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the adapter through which time enters")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the adapter through which time enters"
+    )]
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the adapter through which chance enters")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the adapter through which chance enters"
+    )]
     fn random(&self) -> u64 {
         fastrand::u64(..)
     }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tidegate::Gate;
 use tidegate_testkit::servers::{Postgres, PostgresOptions};
+use tokio::sync::Barrier;
 use tokio_postgres::NoTls;
 
 use super::keys::{Zipf, key};
@@ -24,7 +26,7 @@ pub(crate) fn run() {
         ..PostgresOptions::default()
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .unwrap();
@@ -63,7 +65,14 @@ pub(crate) fn run() {
 
 async fn open(url: &str) -> Gate {
     let store = tidegate::open_store(url).await.unwrap();
-    tidegate::builder().store_arc(store).open().await.unwrap()
+    let mut builder = tidegate::builder().store_arc(store);
+    if let Some(lanes) = std::env::var("TIDEGATE_LANES")
+        .ok()
+        .and_then(|lanes| lanes.parse().ok())
+    {
+        builder = builder.lanes(lanes);
+    }
+    builder.open().await.unwrap()
 }
 
 async fn connect(url: &str) -> Arc<Vec<tokio_postgres::Client>> {
@@ -79,59 +88,85 @@ async fn connect(url: &str) -> Arc<Vec<tokio_postgres::Client>> {
     Arc::new(pool)
 }
 
-fn value(random: &mut fastrand::Rng) -> String {
-    format!("{:0100}", random.u64(..))
+/// Keys and values drawn before the clock starts, used in turn.
+struct Drawn {
+    pairs: Vec<(String, String)>,
+    next: usize,
+}
+
+impl Drawn {
+    fn new(zipf: &Zipf) -> Self {
+        let mut random = fastrand::Rng::new();
+        let mut pair = || {
+            (
+                key(zipf.draw(&mut random)),
+                format!("{:0100}", random.u64(..)),
+            )
+        };
+        Self {
+            pairs: (0..8192).map(|_| pair()).collect(),
+            next: 0,
+        }
+    }
+
+    fn next(&mut self) -> &(String, String) {
+        self.next += 1;
+        &self.pairs[self.next % self.pairs.len()]
+    }
 }
 
 async fn plain(pool: &Arc<Vec<tokio_postgres::Client>>, zipf: &Arc<Zipf>) -> Measured {
-    let start = Instant::now();
+    let ready = Arc::new(Barrier::new(WRITERS));
     let writers = (0..WRITERS).map(|writer| {
-        let (pool, zipf) = (Arc::clone(pool), Arc::clone(zipf));
+        let (pool, zipf, ready) = (Arc::clone(pool), Arc::clone(zipf), Arc::clone(&ready));
         tokio::spawn(async move {
             let client = &pool[writer];
             let upsert = "insert into plain (key, value) values ($1, $2) \
                           on conflict (key) do update set value = excluded.value, updated_at = now()";
             let upsert = client.prepare(upsert).await.unwrap();
-            let mut random = fastrand::Rng::new();
+            let mut drawn = Drawn::new(&zipf);
             let mut latencies = Vec::new();
+            ready.wait().await;
+            let start = Instant::now();
             while start.elapsed() < ROUND {
-                let (key, value) = (key(zipf.draw(&mut random)), value(&mut random));
+                let (key, value) = drawn.next();
                 let began = Instant::now();
-                client.execute(&upsert, &[&key, &value]).await.unwrap();
+                client.execute(&upsert, &[key, value]).await.unwrap();
                 latencies.push(began.elapsed());
             }
             latencies
         })
     });
-    gather(start, writers.collect()).await
+    gather(writers.collect()).await
 }
 
 async fn through(gate: &Gate, zipf: &Arc<Zipf>) -> Measured {
-    let start = Instant::now();
+    let ready = Arc::new(Barrier::new(WRITERS));
     let writers = (0..WRITERS).map(|_| {
-        let (gate, zipf) = (gate.clone(), Arc::clone(zipf));
+        let (gate, zipf, ready) = (gate.clone(), Arc::clone(zipf), Arc::clone(&ready));
         tokio::spawn(async move {
-            let mut random = fastrand::Rng::new();
+            let mut drawn = Drawn::new(&zipf);
             let mut latencies = Vec::new();
+            ready.wait().await;
+            let start = Instant::now();
             while start.elapsed() < ROUND {
-                let (key, value) = (key(zipf.draw(&mut random)), value(&mut random));
+                let (key, value) = drawn.next();
                 let began = Instant::now();
-                gate.set(&key, value).await.unwrap();
+                gate.set(key, Bytes::copy_from_slice(value.as_bytes()))
+                    .await
+                    .unwrap();
                 latencies.push(began.elapsed());
             }
             latencies
         })
     });
-    gather(start, writers.collect()).await
+    gather(writers.collect()).await
 }
 
-async fn gather(start: Instant, writers: Vec<tokio::task::JoinHandle<Vec<Duration>>>) -> Measured {
+async fn gather(writers: Vec<tokio::task::JoinHandle<Vec<Duration>>>) -> Measured {
     let mut latencies = Vec::new();
     for writer in writers {
         latencies.append(&mut writer.await.unwrap());
     }
-    (
-        latencies.len() as f64 / start.elapsed().as_secs_f64(),
-        latencies,
-    )
+    (latencies.len() as f64 / ROUND.as_secs_f64(), latencies)
 }

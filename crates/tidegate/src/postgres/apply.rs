@@ -103,7 +103,7 @@ async fn transaction(
 ) -> Result<Vec<Outcome>, Trouble> {
     let work = async {
         match way {
-            Way::Plain => plain(common, plan, &mut lease).await,
+            Way::Plain => plain(plan, &mut lease).await,
             Way::Exact | Way::Alone => exact(common, plan, &mut lease, way).await,
         }
     };
@@ -295,13 +295,8 @@ fn tables(plan: &Plan<'_>) -> Vec<i32> {
 }
 
 /// One upsert per table, all sent at once. Anything that is not plain is a race, to be taken the exact way.
-async fn plain(
-    common: &Common,
-    plan: &Plan<'_>,
-    lease: &mut Lease<'_>,
-) -> Result<(Ticket, Vec<Outcome>), Trouble> {
+async fn plain(plan: &Plan<'_>, lease: &mut Lease<'_>) -> Result<(Ticket, Vec<Outcome>), Trouble> {
     let now = Moment::at_most(plan.batch.now).end();
-    let lock = lease.prepare(&common.lock_shared).await?;
     let mut statements = Vec::new();
     for group in &plan.groups {
         let sql = &group.table.sql;
@@ -326,11 +321,7 @@ async fn plain(
             (puts, plan::key_bytes(writes.into_iter()))
         })
         .collect();
-    let tables = tables(plan);
-    let mut asked: Vec<Asked<'_>> = vec![
-        lease.tell(BEGIN),
-        lease.ask(lock, vec![&LOCK_CLASS, &tables]),
-    ];
+    let mut asked: Vec<Asked<'_>> = vec![lease.tell(BEGIN)];
     for ((group, (put, remembered)), (puts, keys)) in
         plan.groups.iter().zip(statements).zip(&arrays)
     {
@@ -341,9 +332,10 @@ async fn plain(
         asked.push(lease.ask(remembered, vec![&**keys, &group.table.name]));
     }
     let answers = pipeline(asked).await?;
-    let ticket = ticket(&answers[1]);
+    let first = answers.get(1).and_then(|rows| rows.first());
+    let ticket = Ticket(first.map_or(0, |row| row.get::<_, i64>(3).unsigned_abs()));
     let mut outcomes = vec![Outcome::Changed; plan.batch.writes.len()];
-    for (group, answers) in plan.groups.iter().zip(answers[2..].chunks(2)) {
+    for (group, answers) in plan.groups.iter().zip(answers[1..].chunks(2)) {
         let (rows, remembered) = (&answers[0], &answers[1]);
         if rows.len() != group.writes.len() {
             return Err(Trouble::Race);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_core::port::Columns;
 
-use super::support::Support;
+use super::support::{LOCK_CLASS, Support};
 use super::table::{Keys, Values};
 
 /// A name as it stands in a statement.
@@ -35,6 +35,8 @@ pub(super) struct Shape<'a> {
     pub(super) values: Values,
     /// Whether the key column itself sorts by bytes.
     pub(super) sorted_by_bytes: bool,
+    /// The advisory lock of the table.
+    pub(super) lock: i32,
 }
 
 /// The statements of a table. Arrays are of one length, sorted by key.
@@ -43,8 +45,8 @@ pub(super) struct Statements {
     pub(super) load: Arc<str>,
     /// Locks rows in the order of keys: `$1` keys, `$2` now. Gives place, version, whether it is live.
     pub(super) lock: Arc<str>,
-    /// The plain way to put, the version issued: `$1` now, keys, values, ends of life. Gives place, version,
-    /// whether it is a new row.
+    /// The plain way to put, the version issued: `$1` now, keys, values, ends of life. Gives key, version,
+    /// whether it is a new row, the number of the transaction. Holds the shared lock of the table.
     pub(super) put_always: Arc<str>,
     /// The plain way to put if newer: the same with versions at the end.
     pub(super) put_if_newer: Arc<str>,
@@ -177,13 +179,22 @@ impl Statements {
         let plain = |number: &str, issue: &str, newer: &str, arrays: String| {
             // Rows come and go in the order of keys, so that writers cannot wait for each other in a
             // circle. What is dead is left to the exact way, which tells that it did not exist.
+            //
+            // The lock is held, and the number of the transaction known, before the first row is written:
+            // every row comes out of a join with them. In one statement, because each statement has its
+            // own trip from the server's answer to a woken process.
             format!(
-                "insert into {table} as t ({names}, {version})
-                 select {sources}, {number} from {arrays} order by u.n
+                "with held as materialized (
+                     select pg_current_xact_id()::text::bigint as ticket,
+                     count(pg_advisory_xact_lock_shared({LOCK_CLASS}, {lock})) as locks
+                 )
+                 insert into {table} as t ({names}, {version})
+                 select {sources}, {number} from held, {arrays} order by u.n
                  on conflict ({key}) do update set {set_excluded}, {version} = {issue}
                  where {live}{newer}
-                 returning t.{key}, t.{version}, t.xmax = 0",
+                 returning t.{key}, t.{version}, t.xmax = 0, (select ticket from held)",
                 live = live("$1"),
+                lock = shape.lock,
             )
         };
         let with_version = [("ver", "bigint")];

@@ -188,8 +188,11 @@ impl Store for PostgresStore {
     }
 
     fn capabilities(&self) -> Capabilities {
+        // More lanes overlap more commits and make each smaller: on two cores, 64 writers got 15 % more out of
+        // one lane than out of four, while long flushes got 60 % more out of two than out of one.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Capabilities {
-            lanes: 4,
+            lanes: (cores / 2).clamp(1, 4),
             batch_max: 1000,
             durable: true,
         }

@@ -123,6 +123,7 @@ impl Table {
             keys,
             values,
             sorted_by_bytes: key.sorted_by_bytes,
+            lock: oid.cast_signed(),
         };
         Ok(Self {
             sql: Statements::of(&shape, support),
