@@ -57,7 +57,8 @@ pub struct Read {
 /// The answer to a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Written {
-    /// Whether the key was present before.
+    /// Whether the key was present before. A write-back put does not ask the store: it tells what memory
+    /// knows, and so may say that a key was not there which only the store has.
     pub existed: bool,
     /// What the acknowledgement is worth.
     pub receipt: Receipt,

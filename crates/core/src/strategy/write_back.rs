@@ -22,7 +22,7 @@ use super::settle::{Answers, unchanged, unloaded};
 use crate::class::WhenFull;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::lane::{DirtyEntry, DirtyState, Lane, Operation, Road, Work, dirty_bytes};
+use crate::lane::{DirtyEntry, DirtyState, Lane, LaneState, Operation, Road, Work, dirty_bytes};
 use crate::layer::Layer;
 use crate::port::Lsn;
 use crate::read::answer_readers;
@@ -132,6 +132,7 @@ pub(crate) async fn commit(layer: &Arc<Layer>, lane: &Lane, batch: Vec<Work>) {
         if own_lsn.is_some() {
             lsn = lsn.map(Lsn::next);
         }
+        let remembered = remembers(layer, &state, &key);
         let read = make_dirty(layer, &mut state, &prepared, version, own_lsn);
         for (operation, existed) in prepared
             .work
@@ -143,7 +144,7 @@ pub(crate) async fn commit(layer: &Arc<Layer>, lane: &Lane, batch: Vec<Work>) {
                 source: Source::Dirty,
                 ..read.receipt
             };
-            let existed = existed.unwrap_or(false);
+            let existed = existed.unwrap_or(remembered);
             answers.write(operation, Ok(Written { existed, receipt }));
         }
         answers.read(readers, Ok(read));
@@ -158,6 +159,24 @@ pub(crate) async fn commit(layer: &Arc<Layer>, lane: &Lane, batch: Vec<Work>) {
     }
     answers.send();
     lane.dirty_waiting.notify_one();
+}
+
+/// Whether memory knows the key as present. A put is not made to wait for a load just to tell more.
+fn remembers(layer: &Layer, state: &LaneState, key: &Key) -> bool {
+    let now = layer.clock.now();
+    match state.dirty.get(key.as_bytes()) {
+        Some(dirty) => dirty
+            .change
+            .to_entry(dirty.version)
+            .is_some_and(|e| !e.is_expired(now)),
+        None => {
+            let copy = layer
+                .near
+                .peek(key.as_bytes())
+                .and_then(crate::near::Copy::into_entry);
+            copy.is_some_and(|entry| !entry.is_expired(now))
+        }
+    }
 }
 
 /// A delete needs the present state too: in the store it is only later that anything is deleted.
@@ -191,7 +210,7 @@ async fn append(layer: &Layer, lane: &Lane, records: Vec<Bytes>) -> Result<Optio
 
 fn make_dirty(
     layer: &Layer,
-    state: &mut crate::lane::LaneState,
+    state: &mut LaneState,
     prepared: &Prepared,
     version: Version,
     lsn: Option<Lsn>,

@@ -130,6 +130,17 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 #[derive(Clone, Copy, Default, Debug)]
 pub struct RealDisk;
 
+/// A file whose lock is given back with it. Unlocked by name: a child that another thread is just starting may
+/// still hold a copy of the descriptor, which closing ours would leave locked.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // An error leaves the lock to the end of the process.
+        let _ = self.0.unlock();
+    }
+}
+
 impl Disk for RealDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         let missing: Vec<&Path> = folder
@@ -155,7 +166,7 @@ impl Disk for RealDisk {
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(Box::new(Locked(file)))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
