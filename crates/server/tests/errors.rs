@@ -86,3 +86,34 @@ fn a_read_only_class_answers_every_write_alike() {
     client.expect("GET fact:1", Reply::Null);
     client.expect("TTL fact:1", Reply::Integer(-2));
 }
+
+#[test]
+fn a_transaction_is_refused_whole_and_changes_nothing() {
+    let folder = Folder::new();
+    let server = folder.serve();
+    let mut client = server.connect();
+    client.expect("SET a before", ok());
+    client.send(&["MULTI", "SET a 1", "GET a", "NOSUCH", "EXEC", "GET a"]);
+    let texts: Vec<String> = (0..5).map(|_| error_text(&client.read())).collect();
+    assert!(
+        texts[0].starts_with("ERR MULTI is not supported"),
+        "{texts:?}"
+    );
+    assert!(
+        texts[1..4].iter().all(|text| text.contains("not run")),
+        "{texts:?}"
+    );
+    assert!(texts[4].starts_with("EXECABORT"), "{texts:?}");
+    assert_eq!(client.read(), bulk("before"));
+    client.send(&["MULTI", "SET a 1", "DISCARD", "SET a 2", "GET a"]);
+    assert!(error_text(&client.read()).starts_with("ERR MULTI"));
+    assert!(error_text(&client.read()).contains("not run"));
+    assert_eq!(
+        (client.read(), client.read(), client.read()),
+        (ok(), ok(), bulk("2"))
+    );
+    client.send(&["MULTI", "RESET", "SET a 3", "GET a"]);
+    client.read();
+    assert_eq!(client.read(), Reply::Simple("RESET".into()));
+    assert_eq!((client.read(), client.read()), (ok(), bulk("3")));
+}

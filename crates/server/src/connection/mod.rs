@@ -10,6 +10,7 @@
 mod flight;
 mod order;
 mod replies;
+mod transaction;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -49,6 +50,7 @@ pub(crate) struct Connection {
     decoder: RequestDecoder,
     replies: Replies,
     session: Session,
+    transaction: transaction::Refused,
     order: KeyOrder,
     /// Commands that were begun.
     flights: FuturesUnordered<Flight>,
@@ -88,6 +90,7 @@ impl Connection {
             decoder: RequestDecoder::new(limits),
             replies: Replies::default(),
             session: Session::new(server, client),
+            transaction: transaction::Refused::default(),
             order: KeyOrder::default(),
             flights: FuturesUnordered::new(),
             grounded: HashMap::new(),
@@ -275,14 +278,17 @@ impl Connection {
 
     fn take(&mut self, request: &Request, cx: &mut Context<'_>) {
         self.commands += 1;
+        if let Some(refused) = self.transaction.answer(request) {
+            return self.refuse(Some(refused));
+        }
         if self.answer_hit(request) {
             return;
         }
         let command = match command::find(request) {
             Ok(command) => command,
             Err(refused) => {
-                let form = self.form();
-                return self.replies.push(form, refused);
+                let refused = self.transaction.open(request).unwrap_or(refused);
+                return self.refuse(Some(refused));
             }
         };
         let server = &self.session.server;
