@@ -1,5 +1,8 @@
-//! Write-through with 64 writers, beside 64 connections that each commit one upsert at a time.
+//! Write-through with 64 writers, beside 64 connections that each commit one upsert at a time; and beside the
+//! most that batching by hand could give: one connection that commits 64 drawn rows at a time in one statement,
+//! without versions, readers or callers to answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +37,7 @@ pub(crate) fn run() {
         let database = server.fresh_database();
         let url = server.url(&database);
         let zipf = Arc::new(Zipf::new(KEYS, exponent));
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut theirs, mut batched) = (Vec::new(), Vec::new(), Vec::new());
         let (mut our_latency, mut their_latency) = (Vec::new(), Vec::new());
         runtime.block_on(async {
             let gate = open(&url).await;
@@ -43,6 +46,7 @@ pub(crate) fn run() {
                 let (rate, mut latencies) = plain(&pool, &zipf).await;
                 theirs.push(rate);
                 their_latency.append(&mut latencies);
+                batched.push(by_hand(&pool[0], &zipf).await);
                 let (rate, mut latencies) = through(&gate, &zipf).await;
                 ours.push(rate);
                 our_latency.append(&mut latencies);
@@ -50,15 +54,18 @@ pub(crate) fn run() {
             gate.drain(Duration::from_secs(30)).await.unwrap();
         });
         let ratio = median(ours.iter().zip(&theirs).map(|(a, b)| a / b).collect());
+        let share = median(ours.iter().zip(&batched).map(|(a, b)| a / b).collect());
         println!(
             "write-through, {WRITERS} writers, {name}: {:.0}/s, p50 {:?}, p99 {:?}; one upsert per transaction \
-             over {WRITERS} connections: {:.0}/s, p50 {:?}, p99 {:?}; ratio {ratio:.1}",
+             over {WRITERS} connections: {:.0}/s, p50 {:?}, p99 {:?}; ratio {ratio:.1}; batches of {WRITERS} by \
+             hand: {:.0}/s, of which ours is {share:.2}",
             median(ours),
             percentile(&mut our_latency, 0.5),
             percentile(&mut our_latency, 0.99),
             median(theirs),
             percentile(&mut their_latency, 0.5),
             percentile(&mut their_latency, 0.99),
+            median(batched),
         );
     }
 }
@@ -138,6 +145,22 @@ async fn plain(pool: &Arc<Vec<tokio_postgres::Client>>, zipf: &Arc<Zipf>) -> Mea
         })
     });
     gather(writers.collect()).await
+}
+
+/// Rows per second of batches of as many writes as there are writers; of a key drawn twice the last counts.
+async fn by_hand(client: &tokio_postgres::Client, zipf: &Zipf) -> f64 {
+    let upsert = "insert into plain (key, value) select * from unnest($1::text[], $2::text[]) \
+                  on conflict (key) do update set value = excluded.value, updated_at = now()";
+    let upsert = client.prepare(upsert).await.unwrap();
+    let mut drawn = Drawn::new(zipf);
+    let (start, mut writes) = (Instant::now(), 0_usize);
+    while start.elapsed() < ROUND {
+        let rows: BTreeMap<String, String> = (0..WRITERS).map(|_| drawn.next().clone()).collect();
+        let (keys, values): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
+        client.execute(&upsert, &[&keys, &values]).await.unwrap();
+        writes += WRITERS;
+    }
+    writes as f64 / start.elapsed().as_secs_f64()
 }
 
 async fn through(gate: &Gate, zipf: &Arc<Zipf>) -> Measured {
