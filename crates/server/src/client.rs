@@ -11,7 +11,7 @@ use tidegate::port::Timestamp;
 /// What others may know of a connection.
 pub(crate) struct Client {
     pub(crate) id: u64,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     local: SocketAddr,
     connected: Timestamp,
     /// When it last sent or took something, in milliseconds since the epoch.

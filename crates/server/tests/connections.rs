@@ -228,3 +228,33 @@ fn clients_are_listed_by_what_they_say_of_themselves() {
     assert!(list.contains(" name=one "), "{list}");
     assert!(list.contains(" lib-name=redis-py lib-ver=5.0"), "{list}");
 }
+
+#[test]
+fn a_web_page_that_is_made_to_send_commands_changes_nothing() {
+    let folder = Folder::new();
+    let server = folder.serve();
+    let mut good = server.connect();
+    good.expect("SET victim alive", ok());
+    for start in [
+        "POST / HTTP/1.1\r\nHost: x\r\n",
+        "post / HTTP/1.1\r\n",
+        "hOST: x\r\n",
+        "PUT / HTTP/1.1\r\nHost: x\r\n",
+        "*1\r\n$4\r\nPOST\r\n",
+        "MULTI\r\nPOST / HTTP/1.1\r\n",
+    ] {
+        let mut page = server.connect();
+        page.write(format!("{start}DEL victim\r\nSET pwned yes\r\n").as_bytes());
+        // Closed, with at most the refusal of what stood before it.
+        while let Ok(Some(answer)) = page.try_read() {
+            let text = support::error_text(&answer);
+            assert!(text.starts_with("ERR "), "{start}: {text}");
+        }
+        good.expect("GET victim", bulk("alive"));
+        good.expect("EXISTS pwned", support::integer(0));
+    }
+    let log = folder.stderr();
+    assert_eq!(log.matches("possible security attack").count(), 6, "{log}");
+    assert!(!log.contains("pwned"), "{log}");
+    assert_eq!(server.terminate(), 0);
+}

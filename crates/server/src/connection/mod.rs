@@ -10,6 +10,7 @@
 mod flight;
 mod order;
 mod replies;
+mod stranger;
 mod transaction;
 
 use std::collections::HashMap;
@@ -66,6 +67,8 @@ pub(crate) struct Connection {
     ended: bool,
     /// No whole request is left in the read buffer.
     starved: bool,
+    /// The connection ends now, whatever is unanswered.
+    cut_off: bool,
     idle: Option<(Duration, Pin<Box<Sleep>>)>,
     /// Not yet added to the server's counters.
     commands: u64,
@@ -99,6 +102,7 @@ impl Connection {
             bytes_under_way: 0,
             ended: false,
             starved: true,
+            cut_off: false,
             idle,
             commands: 0,
         }
@@ -166,6 +170,9 @@ impl Connection {
 
     /// Whether everything that will be answered is answered and sent.
     fn is_done(&self) -> bool {
+        if self.cut_off {
+            return true;
+        }
         (self.session.closing || (self.ended && self.starved))
             && self.replies.waiting() == 0
             && self.replies.bytes().is_empty()
@@ -277,6 +284,9 @@ impl Connection {
     }
 
     fn take(&mut self, request: &Request, cx: &mut Context<'_>) {
+        if stranger::speaks_http(request) {
+            return self.cut_off();
+        }
         self.commands += 1;
         if let Some(refused) = self.transaction.answer(request) {
             return self.refuse(Some(refused));
@@ -315,6 +325,21 @@ impl Connection {
                 Err(refused) => self.refuse(refused),
             },
         }
+    }
+
+    /// Ends a connection that speaks HTTP. Commands of it that wait for their keys are not begun any more.
+    fn cut_off(&mut self) {
+        tracing::warn!(
+            client = self.session.client.id,
+            address = %self.session.client.address,
+            "possible security attack: a client speaks HTTP, as if a web page were made to send commands; \
+             its connection is closed"
+        );
+        self.cut_off = true;
+        self.session.closing = true;
+        self.input.clear();
+        self.grounded.clear();
+        self.held = None;
     }
 
     /// Answers a `GET` from the near cache, if it can be and nothing before it concerns its key.
