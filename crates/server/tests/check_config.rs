@@ -100,6 +100,18 @@ fn serve_refuses_what_check_config_refuses() {
 }
 
 #[test]
+fn a_table_that_tidegate_keeps_for_itself_is_refused() {
+    for table in ["tidegate_meta", "tidegate_tombstone", "tidegate_version"] {
+        let (ended, path) = check(&format!(
+            "[[class]]\nname = 'order'\nkeys = 'order:*'\ntable = '{table}'\n"
+        ));
+        assert_eq!(ended.code, 3, "{ended:?}");
+        let start = format!("{path}:4: class[1].table: '{table}' is a table that tidegate keeps");
+        assert!(ended.stderr.starts_with(&start), "{ended:?}");
+    }
+}
+
+#[test]
 fn the_reference_is_sound() {
     let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/reference.toml");
     assert_eq!(run(&["check-config", reference]).code, 0);

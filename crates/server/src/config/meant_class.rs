@@ -272,6 +272,18 @@ fn mean_table(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
         }
         class.table.name.clone_from(&table.value);
     }
+    if is_reserved(&class.table.name) {
+        let (key, line) = match (&written.table, &written.name) {
+            (Some(table), _) => ("table", table.line),
+            (None, Some(name)) => ("name", name.line),
+            (None, None) => ("name", written.line),
+        };
+        let why = format!(
+            "'{}' is a table that tidegate keeps for itself; name another with the key table",
+            class.table.name.escape_default()
+        );
+        refuse(key, line, &why);
+    }
     if let Some(create) = &written.create_table {
         class.table.create = create.value;
     }
@@ -302,6 +314,16 @@ fn mean_table(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
     if let Some(columns) = &written.columns {
         mean_columns(columns, written, &mut class.table, refusals);
     }
+}
+
+/// What the stores keep beside the tables of classes.
+const RESERVED_TABLES: [&str; 3] = ["tidegate_meta", "tidegate_tombstone", "tidegate_version"];
+
+/// Whether a table is the store's own. Capitals are no difference to some stores, so they are none here.
+fn is_reserved(table: &str) -> bool {
+    RESERVED_TABLES
+        .iter()
+        .any(|reserved| reserved.eq_ignore_ascii_case(table))
 }
 
 const VALUE_TYPES: [(&str, ValueType); 5] = [
