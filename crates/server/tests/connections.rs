@@ -92,6 +92,61 @@ fn a_client_that_does_not_read_costs_bounded_memory() {
 }
 
 #[test]
+fn an_answer_of_many_values_is_bounded() {
+    let folder = Folder::new();
+    let server = folder.serve_config("[server]\noutput_max = '2MiB'\n");
+    let mut client = server.connect();
+    let value = "x".repeat(1 << 20);
+    for key in ["big", "other"] {
+        client.expect(&format!("SET {key} {value}"), ok());
+    }
+    let before = server.resident_bytes();
+    let thousand = format!("MGET{}", " big".repeat(1000));
+    client.send(&vec![thousand; 10]);
+    for _ in 0..10 {
+        let text = support::error_text(&client.read());
+        assert!(text.contains("2097152 bytes"), "{text}");
+        assert!(text.contains("output_max"), "{text}");
+    }
+    // What is just within the bound is answered, and a single value may be longer than it.
+    let both = Reply::Array(vec![bulk(&value), bulk(&value), Reply::Null]);
+    client.expect("MGET big other none", both);
+    client.expect(&format!("APPEND big {value}"), support::integer(2 << 20));
+    client.expect("APPEND big x", support::integer((2 << 20) + 1));
+    client.expect("GET big", bulk(&format!("{value}{value}x")));
+    let highest = server.resident_bytes();
+    assert!(highest < before + (64 << 20), "{before} {highest}");
+}
+
+#[test]
+fn many_answers_of_many_values_that_are_not_read_cost_bounded_memory() {
+    let folder = Folder::new();
+    let config = "[server]\noutput_max = '2MiB'\n[near]\ncapacity = '64MiB'\n";
+    let server = folder.serve_config(config);
+    let mut other = server.connect();
+    let value = "x".repeat(1 << 20);
+    other.expect(&format!("SET big {value}"), ok());
+
+    // Two gigabytes of answers in requests of a few bytes, and not read. The first command of each round misses,
+    // so that what follows is answered before its turn.
+    for _ in 0..3 {
+        other.expect("TIDEGATE EVICT big", support::integer(1));
+        let mut slow = server.connect();
+        slow.send(&vec!["MGET big big"; 1000]);
+        let mut highest = 0;
+        for _ in 0..50 {
+            other.expect("GET big", bulk(&value));
+            highest = highest.max(server.resident_bytes());
+        }
+        assert!(highest < 256 << 20, "{highest} bytes");
+        let answer = Reply::Array(vec![bulk(&value), bulk(&value)]);
+        for _ in 0..20 {
+            assert!(slow.read() == answer);
+        }
+    }
+}
+
+#[test]
 fn garbage_ends_its_connection_and_no_other() {
     let folder = Folder::new();
     let server = folder.serve();

@@ -196,12 +196,12 @@ fn one_bad_command_does_not_disturb_its_neighbours() {
         "INCR a extra",
         "NOSUCH a",
         "SET a x NX XX",
-        "MULTI",
+        "WATCH a",
         "HSET a b c",
         "INCR a",
     ]);
     assert_eq!(client.read(), ok());
-    for name in ["'incr'", "'NOSUCH'", "syntax", "'MULTI'", "'HSET'"] {
+    for name in ["'incr'", "'NOSUCH'", "syntax", "'WATCH'", "'HSET'"] {
         let text = support::error_text(&client.read());
         assert!(text.contains(name), "{text}");
     }

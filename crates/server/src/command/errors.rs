@@ -36,6 +36,14 @@ pub(super) fn value_too_long() -> Reply {
     Reply::error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 }
 
+/// An answer of several values that is longer than a client may leave untaken.
+pub(super) fn answer_too_long(bytes_max: u64) -> Reply {
+    Reply::error(format!(
+        "ERR the values asked for have more than {bytes_max} bytes together, which is output_max under [server]; \
+         ask for fewer keys at once"
+    ))
+}
+
 pub(crate) fn key_too_long() -> Reply {
     Reply::error(format!(
         "ERR key is longer than {} bytes",

@@ -68,8 +68,10 @@ pub(super) fn count(count: usize) -> Reply {
 
 pub(super) fn mget(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
     let (gate, keys) = (server.gate.clone(), own_from(request, 1));
+    let bytes_max = server.config.output_bytes_max;
     Ok(Prepared::read(async move {
         match gate.get_many(&keys).await {
+            Ok(values) if bytes_of(&values) > bytes_max => errors::answer_too_long(bytes_max),
             Ok(values) => {
                 let value = |value: Option<Bytes>| value.map_or(Reply::Null, Reply::Bulk);
                 Reply::Array(values.into_iter().map(value).collect())
@@ -77,6 +79,15 @@ pub(super) fn mget(server: &Arc<Server>, request: &Request) -> Result<Prepared> 
             Err(error) => errors::of_gate(&error),
         }
     }))
+}
+
+/// The length of all values together. One that is named often counts as often.
+fn bytes_of(values: &[Option<Bytes>]) -> u64 {
+    values
+        .iter()
+        .flatten()
+        .map(|value| value.len() as u64)
+        .sum()
 }
 
 /// Which keys `SET` writes.

@@ -38,7 +38,8 @@ pub(crate) struct ServerConfig {
     pub(crate) pipeline_max: usize,
     /// Bytes of one request.
     pub(crate) request_bytes_max: u64,
-    /// Bytes of answers not taken by a client, beyond which nothing more is read from it.
+    /// Bytes of answers not taken by a client, beyond which nothing more is read from it; also of the values of one
+    /// answer that has several.
     pub(crate) output_bytes_max: u64,
     /// How long a connection may be silent; nothing means for ever.
     pub(crate) idle_timeout: Option<Duration>,

@@ -91,7 +91,7 @@ impl Connection {
             stream,
             input: BytesMut::new(),
             decoder: RequestDecoder::new(limits),
-            replies: Replies::default(),
+            replies: Replies::new(config.output_bytes_max),
             session: Session::new(server, client),
             transaction: transaction::Refused::default(),
             order: KeyOrder::default(),
@@ -254,7 +254,7 @@ impl Connection {
     /// Begins what can be begun of what was read.
     fn take_requests(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        if self.replies.waiting() == 0
+        if self.replies.unanswered() == 0
             && let Some((form, request, work)) = self.held.take()
         {
             self.begin_on_keyspace(form, &request, work, cx);
@@ -316,7 +316,7 @@ impl Connection {
             Handler::Keyspace(handler) => match guarded(|| handler(server, request)) {
                 Ok(work) => {
                     let form = self.form();
-                    if self.replies.waiting() == 0 {
+                    if self.replies.unanswered() == 0 {
                         self.begin_on_keyspace(form, request, work, cx);
                     } else {
                         self.held = Some((form, request.clone(), work));
@@ -531,7 +531,7 @@ impl Connection {
                 .gate
                 .now()
                 .since(self.session.client.last_active());
-            let waits = self.replies.waiting() > 0;
+            let waits = self.replies.unanswered() > 0;
             match timeout.checked_sub(silent).filter(|left| !left.is_zero()) {
                 None if !waits => return true,
                 left => {

@@ -17,11 +17,15 @@ pub(super) struct Form {
 }
 
 /// What waits to be sent.
-#[derive(Default)]
 pub(super) struct Replies {
     out: BytesMut,
-    /// Requests whose turn has not come, the earliest first; the first one is unanswered.
+    /// Nothing more is written to `out` while it has so many bytes. An answer that waits shares its values with
+    /// the cache; written out it has bytes of its own.
+    out_bytes_max: usize,
+    /// Requests whose turn has not come, the earliest first; the first one is unanswered, or `out` is full.
     waiting: VecDeque<(Form, Option<Reply>)>,
+    /// How many of them are unanswered.
+    unanswered: usize,
     /// The number of the first of them.
     first: u64,
     /// Bytes of the answers among them.
@@ -29,9 +33,21 @@ pub(super) struct Replies {
 }
 
 impl Replies {
+    pub(super) fn new(out_bytes_max: u64) -> Self {
+        Self {
+            out: BytesMut::new(),
+            out_bytes_max: usize::try_from(out_bytes_max).unwrap_or(usize::MAX),
+            waiting: VecDeque::new(),
+            unanswered: 0,
+            first: 0,
+            held_bytes: 0,
+        }
+    }
+
     /// Takes a place for an answer that comes later; its number.
     pub(super) fn reserve(&mut self, form: Form) -> u64 {
         self.waiting.push_back((form, None));
+        self.unanswered += 1;
         self.first + self.waiting.len() as u64 - 1
     }
 
@@ -42,7 +58,7 @@ impl Replies {
 
     /// Answers the latest request.
     pub(super) fn push(&mut self, form: Form, reply: Reply) {
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.out.len() < self.out_bytes_max {
             self.first += 1;
             encode(&mut self.out, form, &reply);
         } else {
@@ -58,9 +74,17 @@ impl Replies {
             .and_then(|place| usize::try_from(place).ok());
         if let Some((_, slot)) = place.and_then(|place| self.waiting.get_mut(place)) {
             self.held_bytes += weight(&reply);
+            self.unanswered -= usize::from(slot.is_none());
             *slot = Some(reply);
         }
-        while let Some((form, slot)) = self.waiting.front_mut() {
+        self.write_out();
+    }
+
+    /// Writes out the answers whose turn has come, as far as there is room.
+    fn write_out(&mut self) {
+        while self.out.len() < self.out_bytes_max
+            && let Some((form, slot)) = self.waiting.front_mut()
+        {
             let Some(reply) = slot.take() else { break };
             let form = *form;
             self.waiting.pop_front();
@@ -70,9 +94,14 @@ impl Replies {
         }
     }
 
-    /// Requests without their turn.
+    /// Requests without their turn, answered or not.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Requests without their answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
     }
 
     /// The bytes to be sent now.
@@ -85,11 +114,14 @@ impl Replies {
         self.out.len() + self.held_bytes
     }
 
-    /// Forgets bytes that were sent.
+    /// Forgets bytes that were sent; when all are, the next answers take their place.
     pub(super) fn advance(&mut self, sent: usize) {
         self.out.advance(sent);
-        if self.out.is_empty() && self.out.capacity() > SPARE_BYTES_MAX {
-            self.out = BytesMut::new();
+        if self.out.is_empty() {
+            if self.out.capacity() > SPARE_BYTES_MAX {
+                self.out = BytesMut::new();
+            }
+            self.write_out();
         }
     }
 }
@@ -114,6 +146,8 @@ fn weight(reply: &Reply) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const LOUD: Form = Form {
@@ -127,7 +161,7 @@ mod tests {
 
     #[test]
     fn answers_leave_in_the_order_of_their_requests() {
-        let mut replies = Replies::default();
+        let mut replies = Replies::new(1 << 20);
         replies.push(LOUD, Reply::Integer(0));
         let one = replies.reserve(LOUD);
         let two = replies.reserve(LOUD);
@@ -146,8 +180,35 @@ mod tests {
     }
 
     #[test]
+    fn answers_beyond_the_bound_are_written_out_when_what_is_before_them_is_sent() {
+        let mut replies = Replies::new(8);
+        let slow = replies.reserve(LOUD);
+        let values: Vec<Bytes> = (0..3).map(|n| Bytes::from(vec![b'a' + n; 9])).collect();
+        for value in &values {
+            replies.push(LOUD, Reply::Bulk(value.clone()));
+        }
+        assert_eq!((replies.waiting(), replies.unanswered()), (4, 1));
+        replies.answer(slow, Reply::Integer(0));
+        // The first one had room, and the second one too, for it began below the bound.
+        assert_eq!(replies.bytes(), b":0\r\n$9\r\naaaaaaaaa\r\n");
+        assert_eq!((replies.waiting(), replies.unanswered()), (2, 0));
+        assert!(replies.held_bytes() >= 19 + 2 * 9);
+        replies.push(LOUD, Reply::Integer(4));
+        replies.advance(18);
+        assert_eq!(replies.bytes(), b"\n");
+        replies.advance(1);
+        assert_eq!(replies.bytes(), b"$9\r\nbbbbbbbbb\r\n");
+        replies.advance(15);
+        assert_eq!(replies.bytes(), b"$9\r\nccccccccc\r\n");
+        replies.advance(15);
+        assert_eq!(replies.bytes(), b":4\r\n");
+        replies.advance(4);
+        assert_eq!((replies.waiting(), replies.held_bytes()), (0, 0));
+    }
+
+    #[test]
     fn silent_answers_keep_the_order_and_are_not_sent() {
-        let mut replies = Replies::default();
+        let mut replies = Replies::new(1 << 20);
         let one = replies.reserve(SILENT);
         replies.push(LOUD, Reply::Integer(2));
         replies.push(SILENT, Reply::Integer(3));
@@ -158,7 +219,7 @@ mod tests {
 
     #[test]
     fn each_answer_has_the_protocol_of_its_request() {
-        let mut replies = Replies::default();
+        let mut replies = Replies::new(1 << 20);
         let one = replies.reserve(LOUD);
         replies.push(
             Form {
