@@ -12,22 +12,29 @@
 //!   stats, tried again when a flush is asked for, superseded by a newer write of its key. The others of
 //!   its batch go on.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
 use crate::lane::{Claim, Lane};
 use crate::layer::Layer;
 use crate::port::{Guard, Outcome, StoreError, Write};
+use crate::read::load;
 use crate::receipt::FlushReport;
+use crate::recover::checkpoint_if_due;
 use crate::strategy::commit::{self, Committed};
+use crate::version::Version;
 
 /// What the flusher of a lane should do next.
 enum Next {
-    Flush(usize),
+    /// Flush so many entries of a class.
+    Flush(usize, usize),
     Linger(Duration),
     Idle,
 }
@@ -43,7 +50,7 @@ pub(crate) async fn drive(layer: Arc<Layer>, lane: usize) {
                 let woken = std::pin::pin!(lane.dirty_waiting.notified());
                 select(woken, layer.clock.sleep(wait)).await;
             }
-            Next::Flush(limit) => match round(&layer, lane, limit).await {
+            Next::Flush(class, limit) => match round(&layer, lane, class, limit).await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     let wait = backoff.next(&*layer.clock);
@@ -56,30 +63,38 @@ pub(crate) async fn drive(layer: Arc<Layer>, lane: usize) {
     }
 }
 
+/// The class that is due first, each judged by its own settings.
 fn next(layer: &Layer, lane: &Lane) -> Next {
     let state = lane.lock();
-    let dirty = &state.dirty;
-    let (Some(class), Some(since)) = (dirty.front_class(), dirty.oldest_ready()) else {
-        return Next::Idle;
-    };
-    let settings = layer.class(class);
-    let limit = settings
-        .batch
-        .min(layer.store.capabilities().batch_max)
-        .max(1);
-    let due = since + settings.linger;
     let now = layer.clock.elapsed();
-    let crowded = layer.state(class).budget.used() > settings.dirty_bytes_max / 2;
-    if dirty.hurry || crowded || dirty.ready() >= limit || due <= now {
-        Next::Flush(limit)
-    } else {
-        Next::Linger(due - now)
+    let mut first: Option<(Duration, usize, usize)> = None;
+    for (class, ready, since) in state.dirty.fronts() {
+        let settings = layer.class(class);
+        let limit = settings
+            .batch
+            .min(layer.store.capabilities().batch_max)
+            .max(1);
+        let crowded = layer.state(class).budget.used() > settings.dirty_bytes_max / 2;
+        let due = if state.dirty.hurry || crowded || ready >= limit {
+            // What is full goes by age too, so that no class starves another.
+            since.min(now)
+        } else {
+            since.saturating_add(settings.linger)
+        };
+        if first.is_none_or(|(soonest, ..)| due < soonest) {
+            first = Some((due, class, limit));
+        }
+    }
+    match first {
+        None => Next::Idle,
+        Some((due, class, limit)) if due <= now => Next::Flush(class, limit),
+        Some((due, ..)) => Next::Linger(due - now),
     }
 }
 
 /// One batch: claim, write, settle. An error is transient, and every entry is dirty as before.
-async fn round(layer: &Layer, lane: &Lane, limit: usize) -> Result<(), StoreError> {
-    let claims = lane.lock().dirty.claim(limit);
+async fn round(layer: &Layer, lane: &Lane, class: usize, limit: usize) -> Result<(), StoreError> {
+    let claims = lane.lock().dirty.claim(class, limit);
     let writes: Vec<Write> = claims
         .iter()
         .filter_map(|claim| {
@@ -91,15 +106,62 @@ async fn round(layer: &Layer, lane: &Lane, limit: usize) -> Result<(), StoreErro
             })
         })
         .collect();
-    let committed = commit::apply(&*layer.store, writes, layer.clock.now()).await;
-    let failure = settle(layer, lane, claims.into_iter().zip(committed).collect());
+    let now = layer.clock.now();
+    let applied = AssertUnwindSafe(commit::apply(&*layer.store, writes, now))
+        .catch_unwind()
+        .await;
+    // A panic is a bug of an adapter: as good as a lost answer, and like one repeated.
+    let lost = || StoreError::unknown(None, "the store panicked");
+    let committed = applied.unwrap_or_else(|_| claims.iter().map(|_| Err(lost())).collect());
+    let foreign = newer_rows(layer, &claims, &committed).await;
+    let failure = settle(
+        layer,
+        lane,
+        claims.into_iter().zip(committed).collect(),
+        &foreign,
+    );
     trim(layer).await;
     lane.settled.notify_waiters();
     failure.map_or(Ok(()), Err)
 }
 
+/// Of claims that the store has something newer than: the versions of rows that hold it. A row of the same
+/// version is an earlier try of the same flush that did reach the store. A newer one was written by somebody
+/// else, for what this process writes of a key goes through one lane.
+async fn newer_rows(
+    layer: &Layer,
+    claims: &[Claim],
+    committed: &[Committed],
+) -> Vec<(Key, Version)> {
+    let superseded = claims
+        .iter()
+        .zip(committed)
+        .filter(|(_, c)| matches!(c, Ok(Outcome::Superseded)));
+    let claims: Vec<&Claim> = superseded.map(|(claim, _)| claim).collect();
+    if claims.is_empty() {
+        return Vec::new();
+    }
+    let keys: Vec<(Key, usize)> = claims
+        .iter()
+        .map(|claim| (claim.key.clone(), claim.class))
+        .collect();
+    let Ok(rows) = load(layer, &keys).await else {
+        return Vec::new();
+    };
+    let newer = claims.into_iter().zip(rows).filter_map(|(claim, row)| {
+        let version = row?.version;
+        (version > claim.version).then(|| (claim.key.clone(), version))
+    });
+    newer.collect()
+}
+
 /// Gives each claim its end, and returns the failure after which to wait.
-fn settle(layer: &Layer, lane: &Lane, claims: Vec<(Claim, Committed)>) -> Option<StoreError> {
+fn settle(
+    layer: &Layer,
+    lane: &Lane,
+    claims: Vec<(Claim, Committed)>,
+    foreign: &[(Key, Version)],
+) -> Option<StoreError> {
     let mut failure = None;
     let mut state = lane.lock();
     // From the back, so that those that return to the front of the queue keep their order.
@@ -107,12 +169,26 @@ fn settle(layer: &Layer, lane: &Lane, claims: Vec<(Claim, Committed)>) -> Option
         let class = layer.state(claim.class);
         match committed {
             Ok(outcome) => {
+                let newer = foreign.iter().find(|(key, _)| *key == claim.key);
+                if let Some((_, version)) = newer {
+                    // Acknowledged and overtaken by a stranger: kept, and said, never dropped. Later writes
+                    // are numbered above the stranger's.
+                    layer.issue_above(*version);
+                    let error = Error::new(
+                        ErrorKind::Refused,
+                        format_args!(
+                            "the row has version {version}, which this process did not write and which \
+                             is newer than {}",
+                            claim.version
+                        ),
+                    );
+                    let error = error.with_key(&claim.key).with_class(&class.name);
+                    tracing::error!(%error, "a dirty entry is parked");
+                    state.dirty.park(&claim, error);
+                    continue;
+                }
                 if let Some(entry) = state.dirty.settle(&claim) {
                     class.budget.give(entry.bytes(&claim.key));
-                    if outcome == Outcome::Superseded {
-                        // The store has something newer than the cached copy.
-                        layer.near.remove(claim.key.as_bytes());
-                    }
                 }
                 match outcome {
                     Outcome::Applied { .. } => class.counters.flushed.one(),
@@ -145,6 +221,7 @@ async fn trim(layer: &Layer) {
     if let Err(error) = journal.trim(mark).await {
         tracing::warn!(%error, "the journal could not be trimmed");
     }
+    checkpoint_if_due(layer, mark).await;
 }
 
 /// Flushes everything that is dirty now, parked entries too, and returns when the store has it (or refuses

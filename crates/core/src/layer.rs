@@ -53,6 +53,8 @@ pub(crate) struct Layer {
     pub(crate) stopped: Notify,
     /// Why the journal accepts nothing more, once it does not.
     journal_failure: OnceLock<Error>,
+    /// The mark of the last checkpoint in the journal, and when it was written.
+    pub(crate) checkpointed: Mutex<(Lsn, Duration)>,
     /// Everything this layer spawned, for the drain to wait for.
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -88,6 +90,7 @@ impl Layer {
             stopping: AtomicBool::new(false),
             stopped: Notify::new(),
             journal_failure: OnceLock::new(),
+            checkpointed: Mutex::new((Lsn(0), Duration::ZERO)),
             tasks: Mutex::new(Vec::new()),
         }
     }
@@ -119,6 +122,12 @@ impl Layer {
         Version::from_raw(self.issued.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// Versions issued from now on are newer than `version`, as far as there are any.
+    pub(crate) fn issue_above(&self, version: Version) {
+        let floor = Version::compose(version.generation() + 1, 0);
+        self.issued.fetch_max(floor.raw(), Ordering::Relaxed);
+    }
+
     /// How long a copy made now may be used: the class's ttl less its jitter, or for an absent key the
     /// negative ttl. The outer nothing: not to be kept at all.
     #[expect(
@@ -131,17 +140,18 @@ impl Layer {
             let ttl = class
                 .ttl
                 .map_or(class.negative_ttl, |ttl| ttl.min(class.negative_ttl));
-            return (!ttl.is_zero()).then(|| Some(self.clock.elapsed() + ttl));
+            return (!ttl.is_zero()).then(|| Some(self.clock.elapsed().saturating_add(ttl)));
         }
         let Some(ttl) = class.ttl else {
             return Some(None);
         };
         // 53 bits of the random number make a fraction in [0, 1).
         let fraction = (self.clock.random() >> 11) as f64 / (1_u64 << 53) as f64;
-        let kept = ttl
-            .mul_f64(1.0 - class.ttl_jitter * fraction)
-            .max(Duration::from_millis(1));
-        Some(Some(self.clock.elapsed() + kept))
+        let share = 1.0 - class.ttl_jitter * fraction;
+        // A ttl too long for the arithmetic is as good without jitter.
+        let kept = Duration::try_from_secs_f64(ttl.as_secs_f64() * share).unwrap_or(ttl);
+        let kept = kept.max(Duration::from_millis(1));
+        Some(Some(self.clock.elapsed().saturating_add(kept)))
     }
 
     /// Puts the state of `key` into the near cache. The caller holds the lane's lock.

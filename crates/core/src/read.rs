@@ -5,9 +5,11 @@
 //! flight, a copy that appeared meanwhile, a load that waits or is in flight, a load of its own. Loads that
 //! arrive while one is in flight go out together as the next one.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 
@@ -207,7 +209,7 @@ pub(crate) async fn drive_loads(layer: Arc<Layer>, lane: usize) {
             lane.loads_waiting.notified().await;
             continue;
         }
-        let loaded = load(&layer, &batch).await;
+        let loaded = load_apart(&layer, &batch).await;
         land(&layer, lane, batch, loaded);
         // Readers that were just answered often read on at once: let them into the next load.
         tokio::task::yield_now().await;
@@ -226,7 +228,10 @@ pub(crate) async fn load(
     for (_, class) in batch {
         layer.state(*class).counters.loads.one();
     }
-    let loaded = layer.store.load(&rows, layer.clock.now()).await?;
+    let load = AssertUnwindSafe(layer.store.load(&rows, layer.clock.now()));
+    // A panic is a bug of an adapter; it fails this load and not all those after it.
+    let loaded = load.catch_unwind().await;
+    let loaded = loaded.unwrap_or_else(|_| Err(StoreError::unavailable("the store panicked")))?;
     if loaded.len() != batch.len() {
         return Err(StoreError::unavailable(
             "the store answered another number of keys than asked",
@@ -235,36 +240,76 @@ pub(crate) async fn load(
     Ok(loaded)
 }
 
+/// One load if all goes well. One that fails is tried again for each table alone, and where the store refuses
+/// (a row it cannot read, a table that is gone) for each key alone, so that what is broken breaks nothing
+/// else. Answers in the order of `batch`.
+pub(crate) async fn load_apart(
+    layer: &Layer,
+    batch: &[(Key, usize)],
+) -> Vec<Result<Option<Entry>, StoreError>> {
+    let error = match load(layer, batch).await {
+        Ok(entries) => return entries.into_iter().map(Ok).collect(),
+        Err(error) => error,
+    };
+    let table = |class: usize| layer.state(class).table;
+    let mut answers: Vec<Result<Option<Entry>, StoreError>> = vec![Err(error.clone()); batch.len()];
+    let mut tables: Vec<_> = batch.iter().map(|(_, class)| table(*class)).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    for only in &tables {
+        let places: Vec<usize> = (0..batch.len())
+            .filter(|place| table(batch[*place].1) == *only)
+            .collect();
+        let keys: Vec<(Key, usize)> = places.iter().map(|place| batch[*place].clone()).collect();
+        let mut failed = error.clone();
+        if tables.len() > 1 {
+            match load(layer, &keys).await {
+                Ok(entries) => {
+                    for (place, entry) in places.into_iter().zip(entries) {
+                        answers[place] = Ok(entry);
+                    }
+                    continue;
+                }
+                Err(error) => failed = error,
+            }
+        }
+        let alone = matches!(failed, StoreError::Refused { .. }) && places.len() > 1;
+        for (place, key) in places.into_iter().zip(keys) {
+            answers[place] = match alone {
+                true => load(layer, &[key])
+                    .await
+                    .map(|mut found| found.pop().flatten()),
+                false => Err(failed.clone()),
+            };
+        }
+    }
+    answers
+}
+
 fn land(
     layer: &Layer,
     lane: &Lane,
     batch: Vec<(Key, usize)>,
-    loaded: Result<Vec<Option<Entry>>, StoreError>,
+    loaded: Vec<Result<Option<Entry>, StoreError>>,
 ) {
     let mut answers: Vec<(Vec<ReadReply>, Result<Read>)> = Vec::with_capacity(batch.len());
     let mut state = lane.lock();
-    match loaded {
-        Ok(entries) => {
-            for ((key, class), entry) in batch.into_iter().zip(entries) {
-                let Some(flight) = state.loads.land(&key) else {
-                    continue;
-                };
+    for ((key, class), loaded) in batch.into_iter().zip(loaded) {
+        let Some(flight) = state.loads.land(&key) else {
+            continue;
+        };
+        let answer = match loaded {
+            Ok(entry) => {
                 let quarantined = state.quarantine.contains_key(&key);
                 let writing = state.writing(key.as_bytes()).is_some();
                 if flight.may_fill && !quarantined && !writing {
                     layer.fill(&key, class, entry.as_ref(), Version::NONE);
                 }
-                answers.push((flight.replies, Ok(store_read(entry))));
+                Ok(store_read(entry))
             }
-        }
-        Err(error) => {
-            let error = Error::from(error);
-            for (key, _) in batch {
-                if let Some(flight) = state.loads.land(&key) {
-                    answers.push((flight.replies, Err(error.clone())));
-                }
-            }
-        }
+            Err(error) => Err(Error::from(error)),
+        };
+        answers.push((flight.replies, answer));
     }
     drop(state);
     for (replies, answer) in answers {

@@ -3,10 +3,12 @@
 //! The journal is read from its oldest record; of each key only the newest version counts. What the store
 //! already has costs nothing but a guarded write that does not apply. Records whose key now belongs to
 //! another class, or whose class is no longer write-back, are flushed before the gate opens, into the table
-//! of the class that took them; a class that is gone is refused by name, for its rows have no table.
+//! of the class that took them; a class that is gone is refused by name, for its rows have no table. Records
+//! whose row is as new or newer were flushed before, and are dropped.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,6 +19,7 @@ use crate::key::Key;
 use crate::lane::{DirtyEntry, DirtyState};
 use crate::layer::Layer;
 use crate::port::{Guard, Journal, Lsn, StoreError, Write};
+use crate::read::load_apart;
 use crate::record::{Record, WriteRecord};
 use crate::strategy::commit;
 use crate::version::Version;
@@ -67,19 +70,45 @@ pub(crate) async fn read(journal: &dyn Journal) -> Result<Recovered> {
     }
 }
 
-/// Notes in the journal what it need not replay at the next start.
-pub(crate) async fn checkpoint(layer: &Layer) {
+/// The least time between two checkpoints.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Notes in the journal what it need not replay at the next start: everything before `mark`. Without it a
+/// start after a crash would bring flushed records back, over rows that others have deleted since.
+pub(crate) async fn checkpoint(layer: &Layer, mark: Lsn) {
     let Some(journal) = &layer.journal else {
         return;
     };
-    let mark = layer.journal_needed_from(&**journal);
-    if mark == Lsn(1) || layer.journal_failure().is_some() {
+    if mark <= Lsn(1) || layer.journal_failure().is_some() {
         return;
     }
-    let record = Record::encode_checkpoint(mark);
-    if let Err(error) = journal.append(vec![record]).await {
+    *layer
+        .checkpointed
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = (mark, layer.clock.elapsed());
+    if let Err(error) = journal.append(vec![Record::encode_checkpoint(mark)]).await {
+        layer.note_journal_failure(&error);
         // Only a start that replays more than it must.
         tracing::warn!(%error, "the journal took no checkpoint");
+    }
+}
+
+/// A checkpoint, if the mark has moved and the last one is some time ago.
+pub(crate) async fn checkpoint_if_due(layer: &Layer, mark: Lsn) {
+    let (last, at) = *layer
+        .checkpointed
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    // The record of the last checkpoint itself moves the mark by one.
+    if mark.0 > last.0 + 1 && layer.clock.elapsed() >= at + CHECKPOINT_INTERVAL {
+        checkpoint(layer, mark).await;
+    }
+}
+
+/// The last checkpoint of a gate: what it need not replay now.
+pub(crate) async fn last_checkpoint(layer: &Layer) {
+    if let Some(journal) = &layer.journal {
+        checkpoint(layer, layer.journal_needed_from(&**journal)).await;
     }
 }
 
@@ -112,61 +141,109 @@ impl Recovered {
         }
     }
 
-    /// Makes dirty what is still write-back, and flushes the rest at once.
+    /// Makes dirty what is still write-back and not in the store, and flushes at once what moved to another
+    /// class or strategy.
     pub(crate) async fn restore(self, layer: &Arc<Layer>) -> Result<()> {
         let mut moved: Vec<(usize, Write)> = Vec::new();
         // In the order of the journal, as the lanes keep their records: the first is what may not be trimmed.
         let mut entries: Vec<(Key, Found)> = self.entries.into_iter().collect();
         entries.sort_unstable_by_key(|(_, found)| found.lsn);
+        let mut known = Vec::with_capacity(entries.len());
         for (key, found) in entries {
-            let classes = layer.classes.classes();
-            let Some(index) = classes.iter().position(|class| class.name == found.class) else {
-                return Err(Error::configuration(format_args!(
-                    "the journal holds unflushed writes of class '{}', which is not configured: \
-                     put the class back, or drain before taking it out",
-                    found.class
-                )));
-            };
-            let class = layer.class(index);
-            let Some(table) = layer.state(index).table else {
-                return Err(Error::configuration(format_args!(
-                    "the journal holds unflushed writes of class '{}', which now has no store: \
-                     change its strategy back and drain first",
-                    class.name
-                )));
-            };
-            let same = layer.class_of(key.as_bytes()) == index;
-            if class.strategy != Strategy::WriteBack || !same {
-                let guard = Guard::IfNewer(found.version);
-                moved.push((
-                    index,
-                    Write {
-                        table,
-                        key,
-                        change: found.change,
-                        guard,
-                    },
-                ));
-                continue;
-            }
-            let entry = DirtyEntry {
-                class: index,
-                change: found.change,
-                version: found.version,
-                lsn: Some(found.lsn),
-                since: layer.clock.elapsed(),
-                turn: 0,
-                state: DirtyState::Waiting,
-            };
-            layer.state(index).budget.take(entry.bytes(&key));
-            layer
-                .lane_of(key.as_bytes())
-                .lock()
-                .dirty
-                .insert(key, entry);
+            let class = class_of(layer, &found)?;
+            known.push((key, class, found));
         }
-        flush_moved(layer, moved).await
+        let limit = layer.store.capabilities().batch_max.max(1);
+        while !known.is_empty() {
+            let rest = known.split_off(known.len().min(limit));
+            let keys: Vec<(Key, usize)> = known
+                .iter()
+                .map(|(key, class, _)| (key.clone(), *class))
+                .collect();
+            // Where the store cannot tell, the record counts: to flush what it has changes nothing.
+            let rows = load_apart(layer, &keys)
+                .await
+                .into_iter()
+                .map(|row| row.ok().flatten());
+            for ((key, class, found), row) in known.into_iter().zip(rows) {
+                // It was flushed, and its row may have been written since.
+                if row.is_none_or(|row| row.version < found.version) {
+                    restore_one(layer, key, class, found, &mut moved);
+                }
+            }
+            known = rest;
+        }
+        let any_moved = !moved.is_empty();
+        flush_moved(layer, moved).await?;
+        if any_moved {
+            last_checkpoint(layer).await;
+        }
+        Ok(())
     }
+}
+
+/// The class that took a record, if it is there and has a store.
+fn class_of(layer: &Layer, found: &Found) -> Result<usize> {
+    let classes = layer.classes.classes();
+    let index = classes
+        .iter()
+        .position(|class| class.name == found.class)
+        .ok_or_else(|| {
+            Error::configuration(format_args!(
+                "the journal holds unflushed writes of class '{}', which is not configured: \
+             put the class back, or drain before taking it out",
+                found.class
+            ))
+        })?;
+    if layer.state(index).table.is_none() {
+        return Err(Error::configuration(format_args!(
+            "the journal holds unflushed writes of class '{}', which now has no store: \
+             change its strategy back and drain first",
+            found.class
+        )));
+    }
+    Ok(index)
+}
+
+fn restore_one(
+    layer: &Layer,
+    key: Key,
+    class: usize,
+    found: Found,
+    moved: &mut Vec<(usize, Write)>,
+) {
+    let Some(table) = layer.state(class).table else {
+        return;
+    };
+    let same = layer.class_of(key.as_bytes()) == class;
+    if layer.class(class).strategy != Strategy::WriteBack || !same {
+        let guard = Guard::IfNewer(found.version);
+        moved.push((
+            class,
+            Write {
+                table,
+                key,
+                change: found.change,
+                guard,
+            },
+        ));
+        return;
+    }
+    let entry = DirtyEntry {
+        class,
+        change: found.change,
+        version: found.version,
+        lsn: Some(found.lsn),
+        since: layer.clock.elapsed(),
+        turn: 0,
+        state: DirtyState::Waiting,
+    };
+    layer.state(class).budget.take(entry.bytes(&key));
+    layer
+        .lane_of(key.as_bytes())
+        .lock()
+        .dirty
+        .insert(key, entry);
 }
 
 async fn flush_moved(layer: &Layer, moved: Vec<(usize, Write)>) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::select;
 
+use crate::class::Strategy;
 use crate::layer::Layer;
 use crate::port::TableId;
 
@@ -18,11 +19,7 @@ const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Sweeps every table until the layer stops.
 pub(crate) async fn drive(layer: Arc<Layer>) {
-    let mut tables: Vec<TableId> = layer
-        .states
-        .iter()
-        .filter_map(|state| state.table)
-        .collect();
+    let mut tables = written_tables(&layer);
     tables.sort_unstable();
     tables.dedup();
     while !layer.is_stopping() {
@@ -32,6 +29,15 @@ pub(crate) async fn drive(layer: Arc<Layer>) {
             sweep(&layer, *table).await;
         }
     }
+}
+
+/// The tables of classes that take writes: what is read only is left as it is.
+fn written_tables(layer: &Layer) -> Vec<TableId> {
+    let classes = layer.classes.classes().iter().zip(&layer.states);
+    classes
+        .filter(|(class, _)| class.strategy != Strategy::ReadOnly)
+        .filter_map(|(_, state)| state.table)
+        .collect()
 }
 
 async fn sweep(layer: &Layer, table: TableId) {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+#[path = "layer/isolation.rs"]
+mod isolation;
 #[path = "layer/read_path.rs"]
 mod read_path;
 #[path = "layer/world.rs"]

@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 use crate::flush::flush;
 use crate::layer::Layer;
 use crate::receipt::FlushReport;
-use crate::recover::checkpoint;
+use crate::recover::last_checkpoint;
 
 pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<FlushReport> {
     if !layer.close() {
         return Err(Error::closed());
     }
-    let until = layer.clock.elapsed() + deadline;
+    let until = layer.clock.elapsed().saturating_add(deadline);
     let idle = std::pin::pin!(writes_answered(layer));
     select(idle, layer.clock.sleep(deadline)).await;
     let report = flush(layer, until.saturating_sub(layer.clock.elapsed())).await;
@@ -35,7 +35,7 @@ pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<Flus
         .saturating_sub(layer.clock.elapsed())
         .max(Duration::from_secs(1));
     select(ended, layer.clock.sleep(left)).await;
-    checkpoint(layer).await;
+    last_checkpoint(layer).await;
     if let Some(journal) = &layer.journal {
         journal.close().await;
     }

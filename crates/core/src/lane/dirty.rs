@@ -1,6 +1,6 @@
 //! The dirty entries of a lane: acknowledged and not yet in the store. No eviction touches them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::entry::Change;
@@ -34,7 +34,7 @@ pub(crate) struct DirtyEntry {
     pub(crate) lsn: Option<Lsn>,
     /// Since when the key has been dirty without a break, in elapsed time.
     pub(crate) since: Duration,
-    /// Its turn in the queue of the flusher, given by [`Dirty`]: turns rise from the front to the back.
+    /// Its turn in the queue of the flusher, given by [`Dirty`]: smaller goes first.
     pub(crate) turn: u64,
     pub(crate) state: DirtyState,
 }
@@ -63,11 +63,12 @@ pub(crate) struct Claim {
 /// [`DirtyState::Waiting`].
 pub(crate) struct Dirty {
     entries: HashMap<Key, DirtyEntry, Hasher>,
-    /// Keys to be flushed, the one that has been dirty longest in front.
-    ready: VecDeque<Key>,
-    /// Records in the order of the journal (so entries must be inserted in that order); those that no entry has any more are skipped when they come to
-    /// the front, and swept out when they are most of the queue.
+    /// Keys to be flushed by turn, for each class: a class that lingers long holds up no other.
+    ready: Vec<BTreeMap<u64, Key>>,
+    /// Records in the order of the journal (so entries must be inserted in that order); those that no entry
+    /// has any more are skipped when they come to the front, and swept out when they are most of the queue.
     records: VecDeque<(Lsn, Key)>,
+    waiting: usize,
     claimed: usize,
     /// The first turn of the round that is under way.
     claimed_turn: Option<u64>,
@@ -81,8 +82,9 @@ impl Dirty {
     pub(crate) fn new(hasher: &Hasher) -> Self {
         Self {
             entries: HashMap::with_hasher(hasher.clone()),
-            ready: VecDeque::new(),
+            ready: Vec::new(),
             records: VecDeque::new(),
+            waiting: 0,
             claimed: 0,
             claimed_turn: None,
             parked: 0,
@@ -114,36 +116,52 @@ impl Dirty {
             self.records.push_back((lsn, key.clone()));
         }
         entry.state = DirtyState::Waiting;
-        let since = entry.since;
-        let old = self.entries.insert(key.clone(), entry);
-        match old.as_ref().map(|old| &old.state) {
-            Some(DirtyState::Waiting) => {
+        let old = self.entries.remove(&key);
+        match old.as_ref().map(|old| (&old.state, old.turn)) {
+            Some((DirtyState::Waiting, turn)) => {
                 // It keeps its place in the queue, and so the age of the oldest write it stands for.
-                if let (Some(entry), Some(old)) = (self.entries.get_mut(&key), &old) {
-                    entry.since = old.since.min(since);
-                    entry.turn = old.turn;
-                }
+                self.unqueue(old.as_ref());
+                entry.since = old
+                    .as_ref()
+                    .map_or(entry.since, |old| old.since.min(entry.since));
+                entry.turn = turn;
             }
-            Some(DirtyState::Claimed) => {
+            Some((DirtyState::Claimed, turn)) => {
+                // As long as the claim has not reached the store, the entry stands for it too.
                 self.claimed -= 1;
-                self.queue(key);
+                entry.turn = turn;
             }
-            Some(DirtyState::Parked(_)) => {
+            Some((DirtyState::Parked(_), _)) => {
                 self.parked -= 1;
-                self.queue(key);
+                entry.turn = self.take_turn();
             }
-            None => self.queue(key),
+            None => entry.turn = self.take_turn(),
         }
+        self.queue(entry.class, entry.turn, key.clone());
+        self.entries.insert(key, entry);
         self.sweep_records();
         old
     }
 
-    fn queue(&mut self, key: Key) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.turn = self.next_turn;
-            self.next_turn += 1;
+    fn take_turn(&mut self) -> u64 {
+        self.next_turn += 1;
+        self.next_turn - 1
+    }
+
+    fn queue(&mut self, class: usize, turn: u64, key: Key) {
+        if self.ready.len() <= class {
+            self.ready.resize_with(class + 1, BTreeMap::new);
         }
-        self.ready.push_back(key);
+        self.ready[class].insert(turn, key);
+        self.waiting += 1;
+    }
+
+    fn unqueue(&mut self, entry: Option<&DirtyEntry>) {
+        let Some(entry) = entry else { return };
+        let queue = self.ready.get_mut(entry.class);
+        if queue.and_then(|queue| queue.remove(&entry.turn)).is_some() {
+            self.waiting -= 1;
+        }
     }
 
     /// The turn that the next entry to become dirty gets.
@@ -153,13 +171,8 @@ impl Dirty {
 
     /// True if no entry with a turn before `turn` is on its way to the store or waits for it.
     pub(crate) fn is_flushed_before(&self, turn: u64) -> bool {
-        let front = self
-            .ready
-            .front()
-            .and_then(|key| self.entries.get(key))
-            .map(|e| e.turn);
-        front.is_none_or(|front| front >= turn)
-            && self.claimed_turn.is_none_or(|claimed| claimed >= turn)
+        let fronts = self.ready.iter().filter_map(|queue| queue.keys().next());
+        fronts.chain(&self.claimed_turn).all(|front| *front >= turn)
     }
 
     /// How many entries with a turn before `turn` are not in the store and not parked.
@@ -181,19 +194,23 @@ impl Dirty {
         }
     }
 
-    /// Claims at most `limit` entries, longest dirty first.
-    pub(crate) fn claim(&mut self, limit: usize) -> Vec<Claim> {
-        let mut claims = Vec::with_capacity(limit.min(self.ready.len()));
+    /// Claims at most `limit` entries of a class, longest dirty first.
+    pub(crate) fn claim(&mut self, class: usize, limit: usize) -> Vec<Claim> {
+        let Some(queue) = self.ready.get_mut(class) else {
+            return Vec::new();
+        };
+        let mut claims = Vec::with_capacity(limit.min(queue.len()));
         while claims.len() < limit {
-            let Some(key) = self.ready.pop_front() else {
+            let Some((turn, key)) = queue.pop_first() else {
                 break;
             };
+            self.waiting -= 1;
             let Some(entry) = self.entries.get_mut(&key) else {
                 continue;
             };
             entry.state = DirtyState::Claimed;
             self.claimed += 1;
-            self.claimed_turn.get_or_insert(entry.turn);
+            self.claimed_turn = Some(self.claimed_turn.map_or(turn, |first| first.min(turn)));
             claims.push(Claim {
                 class: entry.class,
                 change: entry.change.clone(),
@@ -207,22 +224,33 @@ impl Dirty {
     /// The store has this claim, or something newer. The entry is clean, unless it was written again
     /// meanwhile: un-dirty only what is unchanged. Returns the entry if it is now clean.
     pub(crate) fn settle(&mut self, claim: &Claim) -> Option<DirtyEntry> {
-        if !self.holds(claim) {
-            return None;
+        if self.holds(claim) {
+            self.claimed -= 1;
+            return self.entries.remove(&claim.key);
         }
-        self.claimed -= 1;
-        self.entries.remove(&claim.key)
+        // What was written meanwhile now stands for itself alone.
+        let entry = self.entries.get(&claim.key).cloned();
+        if let Some(entry) = entry.filter(|entry| matches!(entry.state, DirtyState::Waiting)) {
+            self.unqueue(Some(&entry));
+            let turn = self.take_turn();
+            self.queue(entry.class, turn, claim.key.clone());
+            if let Some(entry) = self.entries.get_mut(&claim.key) {
+                entry.turn = turn;
+            }
+        }
+        None
     }
 
-    /// The claim did not reach the store: it goes back to the front of the queue.
+    /// The claim did not reach the store: it goes back to its place in the queue.
     pub(crate) fn unclaim(&mut self, claim: &Claim) {
-        if let Some(entry) = self.entries.get_mut(&claim.key)
-            && entry.version == claim.version
-            && matches!(entry.state, DirtyState::Claimed)
-        {
+        if !self.holds(claim) {
+            return;
+        }
+        if let Some(entry) = self.entries.get_mut(&claim.key) {
             entry.state = DirtyState::Waiting;
+            let turn = entry.turn;
             self.claimed -= 1;
-            self.ready.push_front(claim.key.clone());
+            self.queue(claim.class, turn, claim.key.clone());
         }
     }
 
@@ -251,31 +279,31 @@ impl Dirty {
         if self.parked == 0 {
             return;
         }
-        for (key, entry) in &mut self.entries {
-            if matches!(entry.state, DirtyState::Parked(_)) {
+        let parked: Vec<Key> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, DirtyState::Parked(_)))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in parked {
+            let turn = self.take_turn();
+            if let Some(entry) = self.entries.get_mut(&key) {
                 entry.state = DirtyState::Waiting;
-                entry.turn = self.next_turn;
-                self.next_turn += 1;
-                self.ready.push_back(key.clone());
+                entry.turn = turn;
+                let class = entry.class;
+                self.queue(class, turn, key);
             }
         }
         self.parked = 0;
     }
 
-    /// Since when the oldest entry that is not parked has been dirty; entries on their way are not looked at.
-    pub(crate) fn oldest_ready(&self) -> Option<Duration> {
-        self.ready
-            .front()
-            .and_then(|key| self.entries.get(key))
-            .map(|entry| entry.since)
-    }
-
-    /// The class of the entry in front of the queue.
-    pub(crate) fn front_class(&self) -> Option<usize> {
-        self.ready
-            .front()
-            .and_then(|key| self.entries.get(key))
-            .map(|entry| entry.class)
+    /// Each class with entries ready to be claimed: the class, how many, and since when the first of them has
+    /// been dirty.
+    pub(crate) fn fronts(&self) -> impl Iterator<Item = (usize, usize, Duration)> {
+        self.ready.iter().enumerate().filter_map(|(class, queue)| {
+            let (_, key) = queue.first_key_value()?;
+            Some((class, queue.len(), self.entries.get(key)?.since))
+        })
     }
 
     /// The oldest journal record that an entry still needs.
@@ -302,14 +330,9 @@ impl Dirty {
         }
     }
 
-    /// Entries ready to be claimed.
-    pub(crate) fn ready(&self) -> usize {
-        self.ready.len()
-    }
-
     /// Entries not in the store and not parked.
     pub(crate) fn unflushed(&self) -> usize {
-        self.ready.len() + self.claimed
+        self.waiting + self.claimed
     }
 
     /// Compares the queues and counts with the entries; what does not fit, in words.
@@ -322,16 +345,21 @@ impl Dirty {
                 .count()
         };
         let waiting = in_state(|state| matches!(state, DirtyState::Waiting));
-        let queued = self.ready.iter().filter(|key| {
-            self.entries
-                .get(*key)
-                .is_some_and(|e| matches!(e.state, DirtyState::Waiting))
+        let queued = self.ready.iter().enumerate().flat_map(|(class, queue)| {
+            queue.iter().filter(move |(turn, key)| {
+                self.entries.get(*key).is_some_and(|entry| {
+                    matches!(entry.state, DirtyState::Waiting)
+                        && entry.turn == **turn
+                        && entry.class == class
+                })
+            })
         });
         let queued = queued.count();
-        if waiting != self.ready.len() || queued != self.ready.len() {
+        let keys: usize = self.ready.iter().map(BTreeMap::len).sum();
+        if [waiting, queued, keys] != [self.waiting; 3] {
             wrong.push(format!(
-                "{waiting} entries wait, {} keys are queued, {queued} of them rightly",
-                self.ready.len()
+                "{waiting} entries wait, {keys} keys are queued, {queued} of them rightly, counted are {}",
+                self.waiting
             ));
         }
         let claimed = in_state(|state| matches!(state, DirtyState::Claimed));
@@ -380,14 +408,14 @@ mod tests {
     fn an_entry_written_again_while_claimed_stays_dirty() {
         let mut dirty = Dirty::new(&Hasher::with_seed(1));
         dirty.insert(Key::from("k"), entry(1, 1));
-        let claims = dirty.claim(10);
+        let claims = dirty.claim(0, 10);
         dirty.insert(Key::from("k"), entry(2, 2));
         assert!(
             dirty.settle(&claims[0]).is_none(),
             "un-dirty only what is unchanged"
         );
         assert_eq!((dirty.unflushed(), dirty.len()), (1, 1));
-        let claims = dirty.claim(10);
+        let claims = dirty.claim(0, 10);
         assert_eq!(claims[0].version, Version::from_raw(2));
         assert!(dirty.settle(&claims[0]).is_some());
         assert_eq!(
@@ -417,24 +445,51 @@ mod tests {
         dirty.insert(Key::from("a"), entry(1, 1));
         dirty.insert(Key::from("b"), entry(2, 2));
         dirty.insert(Key::from("a"), entry(3, 3));
-        assert_eq!(dirty.oldest_ready(), Some(Duration::from_millis(1)));
+        assert_eq!(
+            dirty.fronts().next(),
+            Some((0, 2, Duration::from_millis(1)))
+        );
         assert_eq!(dirty.oldest_lsn(), Some(Lsn(2)));
-        assert_eq!(dirty.claim(1)[0].version, Version::from_raw(3));
+        assert_eq!(dirty.claim(0, 1)[0].version, Version::from_raw(3));
     }
 
     #[test]
     fn a_parked_entry_waits_for_a_newer_write_or_a_retry() {
         let mut dirty = Dirty::new(&Hasher::with_seed(1));
         dirty.insert(Key::from("k"), entry(1, 1));
-        let claim = dirty.claim(1).remove(0);
+        let claim = dirty.claim(0, 1).remove(0);
         assert!(dirty.park(&claim, Error::new(ErrorKind::Refused, "no")));
-        assert_eq!((dirty.ready(), dirty.parked()), (0, 1));
+        assert_eq!((dirty.unflushed(), dirty.parked()), (0, 1));
         dirty.retry_parked();
-        assert_eq!((dirty.ready(), dirty.parked()), (1, 0));
-        let claim = dirty.claim(1).remove(0);
+        assert_eq!((dirty.unflushed(), dirty.parked()), (1, 0));
+        let claim = dirty.claim(0, 1).remove(0);
         dirty.park(&claim, Error::new(ErrorKind::Refused, "no"));
         dirty.insert(Key::from("k"), entry(2, 2));
-        assert_eq!((dirty.ready(), dirty.parked()), (1, 0));
+        assert_eq!((dirty.unflushed(), dirty.parked()), (1, 0));
+    }
+
+    #[test]
+    fn a_flush_is_not_done_while_a_claim_that_was_overtaken_is_not_stored() {
+        let mut dirty = Dirty::new(&Hasher::with_seed(1));
+        dirty.insert(Key::from("k"), entry(1, 1));
+        let claims = dirty.claim(0, 10);
+        dirty.insert(Key::from("k"), entry(2, 2));
+        let target = dirty.next_turn();
+        dirty.unclaim(&claims[0]);
+        dirty.end_round();
+        assert!(
+            !dirty.is_flushed_before(target),
+            "no version of the key is stored"
+        );
+        let claims = dirty.claim(0, 10);
+        dirty.insert(Key::from("k"), entry(3, 3));
+        assert!(dirty.settle(&claims[0]).is_none());
+        dirty.end_round();
+        assert!(
+            dirty.is_flushed_before(target),
+            "what came later is not waited for"
+        );
+        assert!(dirty.audit().is_empty(), "{:?}", dirty.audit());
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl Near {
         self.cache.peek(key)
     }
 
+    /// Whether a value of so many bytes can be kept at all.
+    pub(crate) fn has_room_for(&self, key: &Key, value_bytes: usize) -> bool {
+        OVERHEAD_BYTES + key.len() as u64 + value_bytes as u64 <= self.cache.shard_capacity()
+    }
+
     /// Keeps a copy in place of any other of this key. One too large for the cache is not kept, and the one
     /// it replaces is gone all the same.
     pub(crate) fn put(&self, key: Key, copy: Copy) {

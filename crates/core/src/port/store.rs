@@ -311,6 +311,17 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<Option<Entry>>, StoreError>>;
 
+    /// Whether a write can be seen to be refused without asking the database: a key or an end of life that
+    /// its column cannot hold. Asked before a write-back write is acknowledged, so that its caller learns of
+    /// it. A store that sees nothing wrong may still refuse when it is to [`apply`](Store::apply).
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], as `apply` would answer.
+    fn check(&self, write: &Write) -> Result<(), StoreError> {
+        let _ = write;
+        Ok(())
+    }
+
     /// Applies a batch in one transaction: one outcome per write, in the order given, or an error and none
     /// of it. On return with outcomes the batch is durable and seen by every later `load`.
     ///

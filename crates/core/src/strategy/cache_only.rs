@@ -31,6 +31,12 @@ pub(crate) fn write(layer: &Layer, key: &Key, class: usize, operation: Operation
     let mut operations = vec![operation];
     let folded = fold(&mut operations, &Present::Known(present), now);
     if let Some(change) = &folded.change {
+        if !layer.near.has_room_for(key, change.value_bytes()) {
+            return Err(Error::invalid(format_args!(
+                "the value has {} bytes, which is more than the near cache can hold of one key",
+                change.value_bytes()
+            )));
+        }
         version = layer.issue();
         match change
             .to_entry(version)

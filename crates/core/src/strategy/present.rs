@@ -1,14 +1,12 @@
 //! The step before a commit: what operations depend on, and folding those of a key into one write.
 
-use crate::class::Strategy;
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::key::Key;
 use crate::lane::{Folded, Lane, Operation, Present, Work, fold};
 use crate::layer::Layer;
 use crate::near::Freshness;
-use crate::port::StoreError;
-use crate::read::load;
+use crate::read::load_apart;
 
 /// A key's operations, folded.
 pub(crate) struct Prepared {
@@ -26,41 +24,35 @@ pub(crate) async fn prepare(
     needs: impl Fn(&[Operation]) -> bool,
 ) -> (Vec<Prepared>, Vec<(Work, Error)>) {
     let now = layer.clock.now();
-    let mut found: Vec<Present> = Vec::with_capacity(batch.len());
-    let mut missing: Vec<(usize, (Key, usize))> = Vec::new();
-    for (i, work) in batch.iter().enumerate() {
-        found.push(Present::Unknown);
-        if !needs(&work.operations) {
-            continue;
-        }
-        match in_memory(layer, lane, work) {
-            Some(entry) => {
-                found[i] = Present::Known(entry.filter(|entry| !entry.is_expired(now)));
-            }
-            None => missing.push((i, (work.key.clone(), work.class))),
-        }
-    }
-    let mut failed: Option<StoreError> = None;
-    if !missing.is_empty() {
-        let (places, keys): (Vec<usize>, Vec<(Key, usize)>) = missing.iter().cloned().unzip();
-        match load(layer, &keys).await {
-            Ok(entries) => {
-                for (place, entry) in places.into_iter().zip(entries) {
-                    found[place] = Present::Known(entry);
+    let mut found: Vec<Result<Present, Error>> = Vec::with_capacity(batch.len());
+    let mut places: Vec<usize> = Vec::new();
+    let mut keys: Vec<(Key, usize)> = Vec::new();
+    for work in &batch {
+        let mut present = Present::Unknown;
+        if needs(&work.operations) {
+            match in_memory(layer, lane, work) {
+                Some(entry) => {
+                    present = Present::Known(entry.filter(|entry| !entry.is_expired(now)));
                 }
-                missing.clear();
+                None => {
+                    places.push(found.len());
+                    keys.push((work.key.clone(), work.class));
+                }
             }
-            Err(error) => failed = Some(error),
+        }
+        found.push(Ok(present));
+    }
+    if !keys.is_empty() {
+        let loaded = load_apart(layer, &keys).await;
+        for (place, loaded) in places.into_iter().zip(loaded) {
+            found[place] = loaded.map(Present::Known).map_err(Error::from);
         }
     }
     let mut prepared = Vec::with_capacity(batch.len());
     let mut unloaded = Vec::new();
-    for (i, (mut work, present)) in batch.into_iter().zip(found).enumerate() {
-        match &failed {
-            Some(error) if missing.iter().any(|(place, _)| *place == i) => {
-                unloaded.push((work, Error::from(error.clone())));
-            }
-            _ => {
+    for (mut work, found) in batch.into_iter().zip(found) {
+        match found {
+            Ok(present) => {
                 let folded = fold(&mut work.operations, &present, now);
                 prepared.push(Prepared {
                     work,
@@ -68,14 +60,15 @@ pub(crate) async fn prepare(
                     folded,
                 });
             }
+            Err(error) => unloaded.push((work, error)),
         }
     }
     (prepared, unloaded)
 }
 
-/// The state of a key as this process knows it: its dirty entry, or the cached copy. A stale copy will do
-/// where the write is guarded by its version: a miss of that guard leads to a load. A write-back write has no
-/// such guard and needs a fresh one.
+/// The state of a key as this process knows it: its dirty entry, or a cached copy that may still be served. A
+/// stale copy will not do even where a write is guarded by its version, for an update that leaves the key as
+/// it is writes nothing, and no guard would tell.
 #[expect(
     clippy::option_option,
     reason = "unknown, known to be absent and present are three things"
@@ -88,9 +81,6 @@ fn in_memory(layer: &Layer, lane: &Lane, work: &Work) -> Option<Option<Entry>> {
         return None;
     }
     let copy = layer.near.peek(work.key.as_bytes())?;
-    let unguarded = layer.class(work.class).strategy == Strategy::WriteBack;
-    if unguarded && copy.freshness(layer.clock.now(), layer.clock.elapsed()) != Freshness::Fresh {
-        return None;
-    }
-    Some(copy.into_entry())
+    let fresh = copy.freshness(layer.clock.now(), layer.clock.elapsed()) == Freshness::Fresh;
+    fresh.then(|| copy.into_entry())
 }

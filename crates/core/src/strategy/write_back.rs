@@ -20,11 +20,14 @@ use futures_util::future::{Either, select};
 use super::present::{Prepared, prepare};
 use super::settle::{Answers, unchanged, unloaded};
 use crate::class::WhenFull;
+use crate::entry::{Change, VALUE_BYTES_MAX};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::lane::{DirtyEntry, DirtyState, Lane, LaneState, Operation, Road, Work, dirty_bytes};
+use crate::lane::{
+    DirtyEntry, DirtyState, Lane, LaneState, Operation, Present, Road, Work, dirty_bytes,
+};
 use crate::layer::Layer;
-use crate::port::Lsn;
+use crate::port::{Guard, Lsn, Write};
 use crate::read::answer_readers;
 use crate::receipt::{Durability, Read, Receipt, Source, Written};
 use crate::record::Record;
@@ -43,6 +46,17 @@ pub(crate) async fn admit(
     }
     let (bytes, budget) = (dirty_bytes(key, value_bytes), &layer.state(class).budget);
     if budget.try_take(bytes) {
+        return Ok(());
+    }
+    // A write in place of one that is dirty or parked and no smaller makes nothing worse.
+    let lane = layer.lane_of(key.as_bytes());
+    let replaces = lane
+        .lock()
+        .dirty
+        .get(key.as_bytes())
+        .is_some_and(|old| old.bytes(key) >= bytes);
+    if replaces {
+        budget.take(bytes);
         return Ok(());
     }
     let settings = layer.class(class);
@@ -97,14 +111,24 @@ pub(crate) async fn commit(layer: &Arc<Layer>, lane: &Lane, batch: Vec<Work>) {
     let mut changed: Vec<(Prepared, Version)> = Vec::with_capacity(prepared.len());
     let mut records: Vec<Bytes> = Vec::with_capacity(prepared.len());
     for prepared in prepared {
-        let Some(change) = &prepared.folded.change else {
+        let Some(change) = prepared.folded.change.clone() else {
             unchanged(layer, &mut lane.lock(), Road::Back, prepared, &mut answers);
             continue;
         };
+        if let Err(error) = check(layer, &prepared, &change) {
+            let absent = matches!(prepared.present, Present::Known(None));
+            if change == Change::Delete && absent {
+                // A key the store cannot hold is not there to be deleted.
+                unchanged(layer, &mut lane.lock(), Road::Back, prepared, &mut answers);
+                continue;
+            }
+            refuse(layer, lane, prepared.work, &error, &mut answers);
+            continue;
+        }
         let version = layer.issue();
         if is_journalled(layer, &prepared) {
             let class = &layer.state(prepared.work.class).name;
-            records.push(Record::encode(class, &prepared.work.key, version, change));
+            records.push(Record::encode(class, &prepared.work.key, version, &change));
         }
         changed.push((prepared, version));
     }
@@ -159,6 +183,61 @@ pub(crate) async fn commit(layer: &Arc<Layer>, lane: &Lane, batch: Vec<Work>) {
     }
     answers.send();
     lane.dirty_waiting.notify_one();
+}
+
+/// Refuses what must not be acknowledged: what the store can be seen to refuse, and an update that has grown
+/// past a bound. (A put or delete was held against the bounds before it was queued.)
+fn check(layer: &Layer, prepared: &Prepared, change: &Change) -> Result<()> {
+    let (work, value_bytes) = (&prepared.work, change.value_bytes());
+    let state = layer.state(work.class);
+    if value_bytes > VALUE_BYTES_MAX {
+        return Err(Error::invalid(format_args!(
+            "a value is at most {VALUE_BYTES_MAX} bytes long"
+        )));
+    }
+    if let Some(table) = state.table {
+        let (key, change) = (work.key.clone(), change.clone());
+        layer.store.check(&Write {
+            table,
+            key,
+            change,
+            guard: Guard::Always,
+        })?;
+    }
+    let admitted: u64 = work
+        .operations
+        .iter()
+        .map(|op| admitted_bytes(&work.key, op))
+        .sum();
+    let more = dirty_bytes(&work.key, value_bytes).saturating_sub(admitted);
+    let max = layer.class(work.class).dirty_bytes_max;
+    if more > 0 && state.budget.used().saturating_add(more) > max {
+        return Err(Error::new(
+            ErrorKind::Overloaded,
+            format_args!("the update would pass the {max} dirty bytes of its class (dirty_max)"),
+        ));
+    }
+    Ok(())
+}
+
+/// Answers the caller of a write that was refused; several are tried one by one, to find the guilty one.
+fn refuse(layer: &Layer, lane: &Lane, work: Work, error: &Error, answers: &mut Answers) {
+    let mut state = lane.lock();
+    if work.operations.len() > 1 {
+        // Admitted once more, for what this batch admitted is given back at its end.
+        let bytes = work
+            .operations
+            .iter()
+            .map(|op| admitted_bytes(&work.key, op))
+            .sum();
+        layer.state(work.class).budget.take(bytes);
+        state.road(Road::Back).put_back(work, true);
+        lane.writes_waiting[Road::Back as usize].notify_one();
+        return;
+    }
+    let readers = state.road(Road::Back).land(&work.key);
+    answer_readers(layer, &mut state, &work.key, readers);
+    answers.write_all(work.operations, error);
 }
 
 /// Whether memory knows the key as present. A put is not made to wait for a load just to tell more.
@@ -216,11 +295,7 @@ fn make_dirty(
     lsn: Option<Lsn>,
 ) -> Read {
     let (key, class) = (&prepared.work.key, prepared.work.class);
-    let change = prepared
-        .folded
-        .change
-        .clone()
-        .unwrap_or(crate::entry::Change::Delete);
+    let change = prepared.folded.change.clone().unwrap_or(Change::Delete);
     let entry = change
         .to_entry(version)
         .filter(|entry| !entry.is_expired(layer.clock.now()));

@@ -28,6 +28,8 @@ pub struct StoreFaults {
     pub unavailable: f64,
     /// The share of commits whose answer is lost: done, not done, or done later.
     pub unknown: f64,
+    /// Loads that touch this table are refused.
+    pub broken_table: Option<TableId>,
     /// Treats a flush as an unguarded write: a broken promise, for checking that the checker sees it.
     pub ignores_guards: bool,
 }
@@ -41,6 +43,7 @@ impl StoreFaults {
             stall: 0.0,
             unavailable: 0.0,
             unknown: 0.0,
+            broken_table: None,
             ignores_guards: false,
         }
     }
@@ -292,6 +295,13 @@ impl Store for FaultyStore {
                 state.calls.loaded_keys += keys.len() as u64;
             }
             self.take_time_or_fail().await?;
+            let broken = self.state().faults.broken_table;
+            if keys.iter().any(|(table, _)| Some(*table) == broken) {
+                return Err(StoreError::refused(
+                    Some("42P01"),
+                    "simulated loss of a table",
+                ));
+            }
             let loaded = self.shared.inner.load(keys, now).await;
             // The answer travels, and what it says may be outdated when it arrives.
             self.take_time().await;

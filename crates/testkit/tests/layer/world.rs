@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_core::memory::MemoryStore;
 use tidegate_core::port::{Batch, Guard, Store, TableSpec, Timestamp, Write};
-use tidegate_core::{Change, Class, Entry, Gate, GateBuilder, Key};
+use tidegate_core::{Change, Class, Entry, Gate, GateBuilder, Key, Version};
 use tidegate_testkit::sim::{
     FaultyJournal, FaultyStore, JournalFaults, Random, SimClock, SimDisk, StoreFaults,
 };
@@ -67,6 +67,53 @@ impl World {
     pub(crate) fn value(&self, table: &str, key: &str) -> Option<String> {
         let entry = self.row(table, key)?;
         Some(String::from_utf8(entry.value.to_vec()).unwrap())
+    }
+
+    /// Writes a row of this version past the gate.
+    pub(crate) async fn write_outside_as(&self, table: &str, key: &str, value: &str, version: u64) {
+        let table = self
+            .rows
+            .open_table(&TableSpec::named(table))
+            .await
+            .unwrap();
+        let change = Change::Put {
+            value: value.to_owned().into(),
+            expires_at: None,
+        };
+        let guard = Guard::IfNewer(Version::from_raw(version));
+        let write = Write {
+            table,
+            key: Key::from(key),
+            change,
+            guard,
+        };
+        let batch = Batch {
+            writes: vec![write],
+            now: Timestamp::from_millis(1),
+        };
+        self.rows.apply(&batch).await.unwrap();
+    }
+
+    /// Deletes past the gate, as SQL does: nothing is remembered of the row.
+    pub(crate) async fn delete_outside(&self, table: &str, key: &str) {
+        let table = self
+            .rows
+            .open_table(&TableSpec::named(table))
+            .await
+            .unwrap();
+        let write = Write {
+            table,
+            key: Key::from(key),
+            change: Change::Delete,
+            guard: Guard::Always,
+        };
+        let batch = Batch {
+            writes: vec![write],
+            now: Timestamp::from_millis(1),
+        };
+        self.rows.apply(&batch).await.unwrap();
+        let (later, none) = (Timestamp::from_millis(2), Duration::ZERO);
+        self.rows.sweep(table, later, none, 1_000).await.unwrap();
     }
 
     /// Writes past the gate.

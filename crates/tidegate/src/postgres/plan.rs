@@ -77,7 +77,8 @@ impl Group<'_> {
     }
 }
 
-fn check(table: &Table, write: &Write) -> Result<(), String> {
+/// Whether the columns of a table can hold a write; what they cannot hold, in words.
+pub(super) fn check(table: &Table, write: &Write) -> Result<(), String> {
     let columns = &table.spec.columns;
     let key = write.key.as_bytes();
     if key.len() > KEY_BYTES_MAX {

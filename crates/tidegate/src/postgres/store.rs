@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_core::port::{
     Batch, BoxFuture, Capabilities, Outcome, Resolution, RowKey, Store, StoreError, Swept, TableId,
-    TableSpec, Ticket, Timestamp,
+    TableSpec, Ticket, Timestamp, Write,
 };
 use tidegate_core::{Entry, GENERATION_MAX, Key, Version};
 use tokio_postgres::{Error, Row};
@@ -304,6 +304,16 @@ impl Store for PostgresStore {
             }
             Ok(found)
         })
+    }
+
+    fn check(&self, write: &Write) -> Result<(), StoreError> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        match tables.get(usize::from(write.table.0)) {
+            Some(table) => {
+                plan::check(table, write).map_err(|what| StoreError::refused(None, what))
+            }
+            None => Ok(()),
+        }
     }
 
     fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {

@@ -9,9 +9,9 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tidegate_core::port::{
     Batch, BoxFuture, Capabilities, Outcome, Resolution, RowKey, Store, StoreError, Swept, TableId,
-    TableSpec, Ticket, Timestamp,
+    TableSpec, Ticket, Timestamp, Write,
 };
-use tidegate_core::{Entry, Key, Version};
+use tidegate_core::{Change, Entry, Key, Version};
 use tokio::sync::oneshot;
 
 use super::apply::{self, Waiting};
@@ -193,6 +193,18 @@ impl Store for SqliteStore {
             })
             .await
         })
+    }
+
+    fn check(&self, write: &Write) -> Result<(), StoreError> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        match (tables.get(usize::from(write.table.0)), &write.change) {
+            (Some(table), Change::Put { value, expires_at }) => {
+                table.value(value)?;
+                table.expiry(*expires_at)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
