@@ -122,6 +122,11 @@ impl Layer {
         Version::from_raw(self.issued.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// Newer than this is no version issued here so far, nor by an earlier start on the same store.
+    pub(crate) fn newest_issued(&self) -> Version {
+        Version::from_raw(self.issued.load(Ordering::Relaxed))
+    }
+
     /// Versions issued from now on are newer than `version`, as far as there are any.
     pub(crate) fn issue_above(&self, version: Version) {
         let floor = Version::compose(version.generation() + 1, 0);

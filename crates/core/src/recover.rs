@@ -166,8 +166,12 @@ impl Recovered {
                 .into_iter()
                 .map(|row| row.ok().flatten());
             for ((key, class, found), row) in known.into_iter().zip(rows) {
-                // It was flushed, and its row may have been written since.
-                if row.is_none_or(|row| row.version < found.version) {
+                // As new or newer: it was flushed, and its row may have been written since; unless the row
+                // is newer than all that was ever issued here, and so not ours.
+                let flushed = row.is_some_and(|row| {
+                    row.version >= found.version && row.version <= layer.newest_issued()
+                });
+                if !flushed {
                     restore_one(layer, key, class, found, &mut moved);
                 }
             }

@@ -9,6 +9,7 @@ use futures_util::future::select;
 use crate::class::Strategy;
 use crate::layer::Layer;
 use crate::port::TableId;
+use crate::recover::checkpoint_if_due;
 
 /// How often the tables are swept.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -27,6 +28,10 @@ pub(crate) async fn drive(layer: Arc<Layer>) {
         select(stopped, layer.clock.sleep(INTERVAL)).await;
         for table in &tables {
             sweep(&layer, *table).await;
+        }
+        // The last flush before a quiet time may have come too soon after a checkpoint for one of its own.
+        if let Some(journal) = &layer.journal {
+            checkpoint_if_due(&layer, layer.journal_needed_from(&**journal)).await;
         }
     }
 }
