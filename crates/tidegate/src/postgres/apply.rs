@@ -1,9 +1,9 @@
 //! The transaction of a batch. The front page of this folder tells the plain, the exact and the lone way.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use tidegate_core::port::{Batch, Guard, Outcome, Resolution, StoreError, Ticket, Write};
+use tidegate_core::port::{Batch, Guard, Outcome, StoreError, Ticket, Write};
 use tidegate_core::{Change, Key, Version};
 use tokio_postgres::{Error, Row, Statement};
 
@@ -11,6 +11,7 @@ use super::connect::{Asked, Lease, Parameters, Pool, pipeline};
 use super::error::{self, Trouble};
 use super::moment::Moment;
 use super::plan::{self, Array, Group, Plain, Plan};
+use super::settle::settle;
 use super::support::{LOCK_CLASS, Support};
 use super::table::Table;
 
@@ -33,7 +34,7 @@ pub(super) struct Common {
     /// `$1` how many. Gives versions.
     issue: Arc<str>,
     /// `$1` the number of a transaction.
-    status: Arc<str>,
+    pub(super) status: Arc<str>,
 }
 
 impl Common {
@@ -144,132 +145,11 @@ async fn transaction(
         .map_err(Trouble::Failed)
 }
 
-/// The answer to the commit was lost: asks what became of the transaction, for a while.
-async fn settle(
-    pool: &Pool,
-    common: &Common,
-    plan: &Plan<'_>,
-    ticket: Ticket,
-    outcomes: Vec<Outcome>,
-    why: &str,
-) -> Result<Vec<Outcome>, StoreError> {
-    let asking = async {
-        let mut pause = Duration::from_millis(10);
-        loop {
-            match resolve(pool, common, ticket).await {
-                Ok(Resolution::Committed) => {
-                    if let Ok(there) = is_there(pool, plan, &outcomes).await {
-                        return there;
-                    }
-                }
-                Ok(Resolution::Aborted) => return false,
-                Ok(Resolution::Pending | Resolution::Forgotten) | Err(_) => {}
-            }
-            wait(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(500));
-        }
-    };
-    let settled = tokio::time::timeout(pool.timeout().min(Duration::from_secs(5)), asking).await;
-    match settled {
-        Ok(true) => Ok(outcomes),
-        Ok(false) => Err(StoreError::unavailable(format_args!(
-            "the commit failed: {why}"
-        ))),
-        Err(_) => Err(StoreError::unknown(
-            Some(ticket),
-            format_args!("the answer to the commit was lost: {why}"),
-        )),
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a pause between questions to a real server, in an adapter that no simulation runs"
-)]
-async fn wait(pause: Duration) {
-    tokio::time::sleep(pause).await;
-}
-
-/// Whether a row of the batch is there. A server that crashed before it had written anything of a transaction
-/// to disk gives the number of it to another one, so the number alone does not prove it.
-async fn is_there(pool: &Pool, plan: &Plan<'_>, outcomes: &[Outcome]) -> Result<bool, StoreError> {
-    for group in &plan.groups {
-        for (item, write) in &group.writes {
-            let Outcome::Applied { version, .. } = outcomes[*item] else {
-                continue;
-            };
-            let mut lease = pool.get().await?;
-            let asked = async {
-                let (lock, remembered) = (&group.table.sql.lock, &group.table.sql.remembered);
-                let keys = plan::keys(group.table, std::iter::once(&write.key));
-                let bytes = plan::key_bytes(std::iter::once(*write));
-                let now = Moment::at_most(plan.batch.now).end();
-                let lock = lease.prepare(lock).await?;
-                let remembered = lease.prepare(remembered).await?;
-                let name = &group.table.name;
-                pipeline(vec![
-                    lease.ask(lock, vec![&*keys, &now]),
-                    lease.ask(remembered, vec![&*bytes, name]),
-                ])
-                .await
-            };
-            let found = tokio::time::timeout(pool.timeout(), asked).await;
-            let found = found.map_err(|_| StoreError::unavailable("no answer in time"))?;
-            let found = found.map_err(|e| StoreError::from(Trouble::from(e)))?;
-            lease.give_back();
-            let unremembered = matches!(
-                (&write.change, write.guard),
-                (Change::Delete, Guard::Always)
-            );
-            if unremembered && found.iter().all(Vec::is_empty) {
-                return Ok(true);
-            }
-            return Ok(found
-                .iter()
-                .flatten()
-                .any(|row| self::version(row, 1) >= version));
-        }
-    }
-    // It wrote nothing.
-    Ok(true)
-}
-
-/// What became of a transaction.
-pub(super) async fn resolve(
-    pool: &Pool,
-    common: &Common,
-    ticket: Ticket,
-) -> Result<Resolution, StoreError> {
-    let Ok(number) = i64::try_from(ticket.0) else {
-        return Ok(Resolution::Forgotten);
-    };
-    let mut lease = pool.get().await?;
-    let asked = async {
-        let status = lease.prepare(&common.status).await?;
-        lease.client().query_one(&status, &[&number]).await
-    };
-    let answer = tokio::time::timeout(pool.timeout(), asked).await;
-    let answer = answer.map_err(|_| StoreError::unavailable("no answer in time"))?;
-    let resolution = match answer {
-        Ok(row) => match row.get::<_, Option<&str>>(0) {
-            Some("committed") => Resolution::Committed,
-            Some("aborted") => Resolution::Aborted,
-            Some(_) => Resolution::Pending,
-            None => Resolution::Forgotten,
-        },
-        // In the future: the server crashed and knows nothing of it.
-        Err(e) if e.code().is_some_and(|code| code.code() == "22023") => Resolution::Aborted,
-        Err(e) => return Err(Trouble::from(e).into()),
-    };
-    lease.give_back();
-    Ok(resolution)
-}
-
 fn references<'a>(arrays: &'a [Array<'_>]) -> Parameters<'a> {
     arrays.iter().map(|array| &**array as _).collect()
 }
 
-fn version(row: &Row, column: usize) -> Version {
+pub(super) fn version(row: &Row, column: usize) -> Version {
     Version::from_raw(row.get::<_, i64>(column).unsigned_abs())
 }
 
@@ -321,46 +201,85 @@ async fn plain(plan: &Plan<'_>, lease: &mut Lease<'_>) -> Result<(Ticket, Vec<Ou
             (puts, plan::key_bytes(writes.into_iter()))
         })
         .collect();
+    // Only a row that is new can come after a deletion that is newer: a row that was there was looked at when
+    // it was made. (A flush brings a number of its own, and looks always.) Where rows were new in the last
+    // batch the look goes out with the rest, elsewhere it costs a trip of its own when it is needed.
+    let looks: Vec<bool> = plan
+        .groups
+        .iter()
+        .map(|group| {
+            group.plain() == Some(Plain::IfNewer) || group.table.grows.load(Ordering::Relaxed)
+        })
+        .collect();
     let mut asked: Vec<Asked<'_>> = vec![lease.tell(BEGIN)];
-    for ((group, (put, remembered)), (puts, keys)) in
-        plan.groups.iter().zip(statements).zip(&arrays)
+    for (((group, (put, remembered)), (puts, keys)), look) in
+        plan.groups.iter().zip(&statements).zip(&arrays).zip(&looks)
     {
         let mut parameters: Parameters<'_> = vec![&now];
         parameters.extend(references(puts));
-        asked.push(lease.ask(put, parameters));
-        // After the rows are ours: whoever deleted one of them before has committed and is seen.
-        asked.push(lease.ask(remembered, vec![&**keys, &group.table.name]));
+        asked.push(lease.ask(put.clone(), parameters));
+        if *look {
+            // After the rows are ours: whoever deleted one of them before has committed and is seen.
+            asked.push(lease.ask(remembered.clone(), vec![&**keys, &group.table.name]));
+        }
     }
-    let answers = pipeline(asked).await?;
-    let first = answers.get(1).and_then(|rows| rows.first());
-    let ticket = Ticket(first.map_or(0, |row| row.get::<_, i64>(3).unsigned_abs()));
+    let mut answers = pipeline(asked).await?.into_iter().skip(1);
+    let mut ticket = None;
     let mut outcomes = vec![Outcome::Changed; plan.batch.writes.len()];
-    for (group, answers) in plan.groups.iter().zip(answers[1..].chunks(2)) {
-        let (rows, remembered) = (&answers[0], &answers[1]);
+    let mut late: Vec<Asked<'_>> = Vec::new();
+    let mut late_groups: Vec<&Group<'_>> = Vec::new();
+    for (((group, (_, remembered)), (_, keys)), look) in
+        plan.groups.iter().zip(&statements).zip(&arrays).zip(&looks)
+    {
+        let rows = answers.next().unwrap_or_default();
         if rows.len() != group.writes.len() {
             return Err(Trouble::Race);
         }
-        for ((item, write), row) in group.writes.iter().zip(rows) {
+        let mut grows = false;
+        for ((item, write), row) in group.writes.iter().zip(&rows) {
             if !is_key(row, &write.key, group.table) {
                 return Err(Trouble::Race);
             }
+            let is_new = row.get::<_, bool>(2);
+            grows |= is_new;
             outcomes[*item] = Outcome::Applied {
                 version: version(row, 1),
-                existed: !row.get::<_, bool>(2),
+                existed: !is_new,
             };
+            ticket.get_or_insert(row.get::<_, i64>(3).unsigned_abs());
         }
-        for row in remembered {
-            let item = group.writes.get(place(row)).map(|write| write.0);
-            let written = item.map(|item| outcomes[item]);
-            match written {
-                Some(Outcome::Applied {
-                    version: written, ..
-                }) if version(row, 1) < written => {}
-                _ => return Err(Trouble::Race),
-            }
+        group.table.grows.store(grows, Ordering::Relaxed);
+        if *look {
+            follows_deletions(group, &answers.next().unwrap_or_default(), &outcomes)?;
+        } else if grows {
+            late.push(lease.ask(remembered.clone(), vec![&**keys, &group.table.name]));
+            late_groups.push(group);
         }
     }
-    Ok((ticket, outcomes))
+    if !late.is_empty() {
+        for (group, remembered) in late_groups.into_iter().zip(pipeline(late).await?) {
+            follows_deletions(group, &remembered, &outcomes)?;
+        }
+    }
+    Ok((Ticket(ticket.unwrap_or(0)), outcomes))
+}
+
+/// Every row written is newer than what is remembered of a deletion of its key; otherwise it is a race.
+fn follows_deletions(
+    group: &Group<'_>,
+    remembered: &[Row],
+    outcomes: &[Outcome],
+) -> Result<(), Trouble> {
+    for row in remembered {
+        let item = group.writes.get(place(row)).map(|write| write.0);
+        match item.map(|item| outcomes[item]) {
+            Some(Outcome::Applied {
+                version: written, ..
+            }) if version(row, 1) < written => {}
+            _ => return Err(Trouble::Race),
+        }
+    }
+    Ok(())
 }
 
 fn is_key(row: &Row, key: &Key, table: &Table) -> bool {

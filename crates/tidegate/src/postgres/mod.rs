@@ -30,7 +30,7 @@
 //! scanned by sorting the table for every page.
 //!
 //! In reading order: [`config`](PostgresConfig), `connect` (connections), `table` (the catalogue), `sql` (the
-//! statements of a table), `plan` (a batch, sorted), `apply` (its transaction), `store` (the port), `error`.
+//! statements of a table), `plan` (a batch, sorted), `apply` (its transaction), `settle` (an answer that was lost), `store` (the port), `error`.
 
 mod apply;
 mod config;
@@ -38,6 +38,7 @@ mod connect;
 mod error;
 mod moment;
 mod plan;
+mod settle;
 mod sql;
 mod store;
 mod support;

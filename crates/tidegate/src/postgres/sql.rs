@@ -176,7 +176,7 @@ impl Statements {
             Keys::Text if !shape.sorted_by_bytes => format!("t.{key} collate \"C\""),
             _ => format!("t.{key}"),
         };
-        let plain = |number: &str, issue: &str, newer: &str, arrays: String| {
+        let plain = |issued: &str, number: &str, version_of: &str, newer: &str, arrays: String| {
             // Rows come and go in the order of keys, so that writers cannot wait for each other in a
             // circle. What is dead is left to the exact way, which tells that it did not exist.
             //
@@ -186,11 +186,11 @@ impl Statements {
             format!(
                 "with held as materialized (
                      select pg_current_xact_id()::text::bigint as ticket,
-                     count(pg_advisory_xact_lock_shared({LOCK_CLASS}, {lock})) as locks
+                     count(pg_advisory_xact_lock_shared({LOCK_CLASS}, {lock})) as locks{issued}
                  )
                  insert into {table} as t ({names}, {version})
                  select {sources}, {number} from held, {arrays} order by u.n
-                 on conflict ({key}) do update set {set_excluded}, {version} = {issue}
+                 on conflict ({key}) do update set {set_excluded}, {version} = {version_of}
                  where {live}{newer}
                  returning t.{key}, t.{version}, t.xmax = 0, (select ticket from held)",
                 live = live("$1"),
@@ -215,15 +215,20 @@ impl Statements {
                 live("$2"),
             )
             .into(),
+            // One number for the whole batch: keys have their versions each for itself. It was issued before
+            // the row was locked, so of two writers the later one may bring the smaller number; it counts
+            // from the version that it finds under the lock. A row that is new here may come after a
+            // deletion that is newer than the number, which the look at the remembered versions shows.
             put_always: plain(
-                &next,
-                // Issued anew once the row is locked, and above one that came with a guard.
-                &format!("greatest({next}, t.{version} + 1)"),
+                &format!(", {next} as issued"),
+                "held.issued",
+                &format!("greatest(excluded.{version}, t.{version} + 1)"),
                 "",
                 arrays(2, &[]),
             )
             .into(),
             put_if_newer: plain(
+                "",
                 "u.ver",
                 &format!("excluded.{version}"),
                 &format!(" and t.{version} < excluded.{version}"),

@@ -17,6 +17,7 @@ use super::connect::{Asked, Lease, Parameters, Pool, pipeline};
 use super::error::Trouble;
 use super::moment::Moment;
 use super::plan;
+use super::settle;
 use super::support::Support;
 use super::table::{Keys, Table, Values};
 
@@ -324,7 +325,7 @@ impl Store for PostgresStore {
     }
 
     fn resolve(&self, ticket: Ticket) -> BoxFuture<'_, Result<Resolution, StoreError>> {
-        Box::pin(apply::resolve(&self.pool, &self.common, ticket))
+        Box::pin(settle::resolve(&self.pool, &self.common, ticket))
     }
 
     fn scan<'a>(

@@ -1,6 +1,7 @@
 //! A table as the catalogue has it, checked.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 
 use tidegate_core::port::{StoreError, TableSpec, ValueType};
 use tokio_postgres::{Client, Row};
@@ -19,6 +20,8 @@ pub(super) struct Table {
     pub(super) keys: Keys,
     pub(super) values: Values,
     pub(super) sql: Statements,
+    /// The last batch of puts made new rows.
+    pub(super) grows: AtomicBool,
 }
 
 /// The type of the key column.
@@ -132,6 +135,7 @@ impl Table {
             keys,
             values,
             name,
+            grows: AtomicBool::new(true),
         })
     }
 }

@@ -1,0 +1,133 @@
+//! What became of a transaction whose commit was not answered.
+
+use std::time::Duration;
+
+use tidegate_core::Change;
+use tidegate_core::port::{Guard, Outcome, Resolution, StoreError, Ticket};
+
+use super::apply::{self, Common};
+use super::connect::{Pool, pipeline};
+use super::error::Trouble;
+use super::moment::Moment;
+use super::plan::{self, Plan};
+
+/// The answer to the commit was lost: asks what became of the transaction, for a while.
+pub(super) async fn settle(
+    pool: &Pool,
+    common: &Common,
+    plan: &Plan<'_>,
+    ticket: Ticket,
+    outcomes: Vec<Outcome>,
+    why: &str,
+) -> Result<Vec<Outcome>, StoreError> {
+    let asking = async {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match resolve(pool, common, ticket).await {
+                Ok(Resolution::Committed) => {
+                    if let Ok(there) = is_there(pool, plan, &outcomes).await {
+                        return there;
+                    }
+                }
+                Ok(Resolution::Aborted) => return false,
+                Ok(Resolution::Pending | Resolution::Forgotten) | Err(_) => {}
+            }
+            wait(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    };
+    let settled = tokio::time::timeout(pool.timeout().min(Duration::from_secs(5)), asking).await;
+    match settled {
+        Ok(true) => Ok(outcomes),
+        Ok(false) => Err(StoreError::unavailable(format_args!(
+            "the commit failed: {why}"
+        ))),
+        Err(_) => Err(StoreError::unknown(
+            Some(ticket),
+            format_args!("the answer to the commit was lost: {why}"),
+        )),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a pause between questions to a real server, in an adapter that no simulation runs"
+)]
+async fn wait(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}
+
+/// Whether a row of the batch is there. A server that crashed before it had written anything of a transaction
+/// to disk gives the number of it to another one, so the number alone does not prove it.
+async fn is_there(pool: &Pool, plan: &Plan<'_>, outcomes: &[Outcome]) -> Result<bool, StoreError> {
+    for group in &plan.groups {
+        for (item, write) in &group.writes {
+            let Outcome::Applied { version, .. } = outcomes[*item] else {
+                continue;
+            };
+            let mut lease = pool.get().await?;
+            let asked = async {
+                let (lock, remembered) = (&group.table.sql.lock, &group.table.sql.remembered);
+                let keys = plan::keys(group.table, std::iter::once(&write.key));
+                let bytes = plan::key_bytes(std::iter::once(*write));
+                let now = Moment::at_most(plan.batch.now).end();
+                let lock = lease.prepare(lock).await?;
+                let remembered = lease.prepare(remembered).await?;
+                let name = &group.table.name;
+                pipeline(vec![
+                    lease.ask(lock, vec![&*keys, &now]),
+                    lease.ask(remembered, vec![&*bytes, name]),
+                ])
+                .await
+            };
+            let found = tokio::time::timeout(pool.timeout(), asked).await;
+            let found = found.map_err(|_| StoreError::unavailable("no answer in time"))?;
+            let found = found.map_err(|e| StoreError::from(Trouble::from(e)))?;
+            lease.give_back();
+            let unremembered = matches!(
+                (&write.change, write.guard),
+                (Change::Delete, Guard::Always)
+            );
+            if unremembered && found.iter().all(Vec::is_empty) {
+                return Ok(true);
+            }
+            return Ok(found
+                .iter()
+                .flatten()
+                .any(|row| apply::version(row, 1) >= version));
+        }
+    }
+    // It wrote nothing.
+    Ok(true)
+}
+
+/// What became of a transaction.
+pub(super) async fn resolve(
+    pool: &Pool,
+    common: &Common,
+    ticket: Ticket,
+) -> Result<Resolution, StoreError> {
+    let Ok(number) = i64::try_from(ticket.0) else {
+        return Ok(Resolution::Forgotten);
+    };
+    let mut lease = pool.get().await?;
+    let asked = async {
+        let status = lease.prepare(&common.status).await?;
+        lease.client().query_one(&status, &[&number]).await
+    };
+    let answer = tokio::time::timeout(pool.timeout(), asked).await;
+    let answer = answer.map_err(|_| StoreError::unavailable("no answer in time"))?;
+    let resolution = match answer {
+        Ok(row) => match row.get::<_, Option<&str>>(0) {
+            Some("committed") => Resolution::Committed,
+            Some("aborted") => Resolution::Aborted,
+            Some(_) => Resolution::Pending,
+            None => Resolution::Forgotten,
+        },
+        // In the future: the server crashed and knows nothing of it.
+        Err(e) if e.code().is_some_and(|code| code.code() == "22023") => Resolution::Aborted,
+        Err(e) => return Err(Trouble::from(e).into()),
+    };
+    lease.give_back();
+    Ok(resolution)
+}
