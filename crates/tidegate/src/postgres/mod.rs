@@ -3,8 +3,9 @@
 //! Promises beyond the contract of [`Store`](tidegate_core::port::Store):
 //!
 //! - A batch is one transaction and mostly two round trips: all statements are sent at once, then the commit.
-//! - Versions come from a sequence under the row's lock, so their order is the order of commits, whatever
-//!   number of processes write.
+//! - The version of a write is a number of the sequence, or one more than the version found under the row's
+//!   lock if that is greater; so the order of versions of a key is the order of commits, whatever number of
+//!   processes write.
 //! - A commit whose answer was lost is asked after on another connection before anything is reported.
 //! - A server that hangs holds a call no longer than [`PostgresConfig::timeout`].
 //!
