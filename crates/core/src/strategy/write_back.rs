@@ -87,7 +87,8 @@ pub(crate) fn admitted_bytes(key: &Key, operation: &Operation) -> u64 {
     dirty_bytes(key, operation.value_bytes())
 }
 
-/// Journals a batch and makes it dirty. Every operation of it is answered when this returns.
+/// Journals a batch and makes it dirty. Every operation of it is answered when this returns, or is back in the
+/// queue to be tried alone.
 pub(crate) async fn commit(layer: &Arc<Layer>, lane: &Lane, batch: Vec<Work>) {
     let admitted: Vec<(usize, u64)> = batch
         .iter()
