@@ -157,11 +157,12 @@ impl From<StoreError> for Error {
 }
 
 impl From<JournalError> for Error {
-    /// A record of a failed append may still be found by a replay, so but for a full journal, which wrote
-    /// nothing, the outcome of the write is unknown.
+    /// A record of a failed append may still be found by a replay, so but for a journal that took
+    /// nothing (full, busy, too large), the outcome of the write is unknown.
     fn from(error: JournalError) -> Self {
         let kind = match &error {
-            JournalError::Full { .. } => ErrorKind::Overloaded,
+            JournalError::Full { .. } | JournalError::Busy { .. } => ErrorKind::Overloaded,
+            JournalError::TooLarge { .. } => ErrorKind::Invalid,
             JournalError::Poisoned { .. } | JournalError::Unavailable { .. } => ErrorKind::Unknown,
             JournalError::Corrupt { .. } => ErrorKind::Configuration,
         };
