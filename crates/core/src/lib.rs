@@ -66,7 +66,10 @@ mod sweep;
 mod version;
 mod write;
 
-pub use class::{Class, DEFAULT_CLASS, DEFAULT_TABLE, Pattern, Strategy, WhenFull};
+pub use class::{
+    Class, Conflict, DEFAULT_CLASS, DEFAULT_TABLE, Merge, Pattern, Strategy, WhenFull,
+    WhenJournalFails,
+};
 pub use codec::Codec;
 pub use entry::{Change, Entry, VALUE_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};

@@ -1,6 +1,7 @@
 //! Classes of data: a named set of keys with one strategy and one policy.
 
 mod pattern;
+mod policy;
 mod set;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::port::TableSpec;
 use crate::receipt::Durability;
 
 pub use pattern::Pattern;
+pub use policy::{Conflict, Merge, WhenFull, WhenJournalFails};
 pub(crate) use set::ClassSet;
 
 /// The class of every key that no other class names.
@@ -70,16 +72,6 @@ impl std::str::FromStr for Strategy {
     }
 }
 
-/// What a write-back write does when the class has as many dirty bytes as it may.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum WhenFull {
-    /// Waits for the flusher, at most [`Class::block_timeout`], then is refused as overloaded.
-    #[default]
-    Block,
-    /// Is refused as overloaded at once.
-    Reject,
-}
-
 /// A named set of keys with one strategy and one policy. Durations of zero mean what their field says.
 ///
 /// ```
@@ -120,12 +112,25 @@ pub struct Class {
     pub linger: Duration,
     /// Write-back: how many entries make a full batch.
     pub batch: usize,
-    /// Write-back: the bound on dirty bytes (keys, values and overhead).
+    /// Write-back: the bound on dirty bytes (keys, values and overhead), those on their way to the store and
+    /// those it refuses counted.
     pub dirty_bytes_max: u64,
-    /// Write-back: what a write does at that bound.
+    /// Write-back: the bound on dirty entries, counted like the bytes.
+    pub dirty_entries_max: u64,
+    /// Write-back: when the oldest dirty entry is older than this, new writes do as at the bounds; nothing
+    /// means that age is no bound. Dead letters, which only a person can end, are not counted.
+    pub dirty_age_max: Option<Duration>,
+    /// Write-back: what a write does at a bound.
     pub when_full: WhenFull,
-    /// Write-back: how long a write waits at that bound.
+    /// Write-back: how long a write waits at a bound.
     pub block_timeout: Duration,
+    /// Write-back of durability journal: what a write does when the journal accepts nothing more.
+    pub when_journal_fails: WhenJournalFails,
+    /// Write-back: who wins when a row was changed by somebody else.
+    pub conflict: Conflict,
+    /// Write-back: values are integers, and additions reach the store as additions, so that another writer
+    /// of the same row is not overwritten.
+    pub delta: bool,
 }
 
 impl Class {
@@ -148,8 +153,13 @@ impl Class {
             linger: Duration::from_millis(50),
             batch: 1000,
             dirty_bytes_max: 64 << 20,
+            dirty_entries_max: 1_000_000,
+            dirty_age_max: None,
             when_full: WhenFull::default(),
             block_timeout: Duration::from_secs(5),
+            when_journal_fails: WhenJournalFails::default(),
+            conflict: Conflict::default(),
+            delta: false,
         }
     }
 
@@ -233,6 +243,55 @@ impl Class {
         self
     }
 
+    /// Sets the bound on dirty entries.
+    #[must_use]
+    pub fn dirty_entries_max(mut self, entries: u64) -> Self {
+        self.dirty_entries_max = entries;
+        self
+    }
+
+    /// Sets the age of the oldest dirty entry at which new writes do as at the bounds.
+    #[must_use]
+    pub fn dirty_age_max(mut self, age: Duration) -> Self {
+        self.dirty_age_max = Some(age);
+        self
+    }
+
+    /// Sets what a write does at a bound.
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Sets how long a write waits at a bound.
+    #[must_use]
+    pub fn block_timeout(mut self, timeout: Duration) -> Self {
+        self.block_timeout = timeout;
+        self
+    }
+
+    /// Sets what a journalled write does when the journal accepts nothing more.
+    #[must_use]
+    pub fn when_journal_fails(mut self, then: WhenJournalFails) -> Self {
+        self.when_journal_fails = then;
+        self
+    }
+
+    /// Sets who wins when a row was changed by somebody else.
+    #[must_use]
+    pub fn conflict(mut self, conflict: Conflict) -> Self {
+        self.conflict = conflict;
+        self
+    }
+
+    /// Sets whether additions reach the store as additions.
+    #[must_use]
+    pub fn delta(mut self, delta: bool) -> Self {
+        self.delta = delta;
+        self
+    }
+
     /// Refuses what contradicts itself, naming the option.
     pub(crate) fn validate(&self) -> Result<()> {
         let refuse = |option: &str, why: &str| {
@@ -263,6 +322,18 @@ impl Class {
         }
         if self.dirty_bytes_max == 0 {
             return refuse("dirty_max", "must not be zero");
+        }
+        if self.dirty_entries_max == 0 {
+            return refuse("dirty_entries_max", "must not be zero");
+        }
+        if self.dirty_age_max.is_some_and(|age| age.is_zero()) {
+            return refuse("dirty_age_max", "must not be zero");
+        }
+        if self.delta && self.strategy != Strategy::WriteBack {
+            return refuse("delta", "is for write-back classes only");
+        }
+        if self.delta && self.codec == Codec::MessagePack {
+            return refuse("delta", "needs integers as text: codec 'json' or 'raw'");
         }
         if self.strategy == Strategy::WriteBack && self.durability == Durability::Store {
             return refuse(

@@ -72,7 +72,7 @@ pub(crate) async fn admit(
     };
     match settings.when_full {
         WhenFull::Reject => Err(full("")),
-        WhenFull::Block => {
+        WhenFull::Block | WhenFull::WriteThrough => {
             let room = std::pin::pin!(budget.wait_and_take(bytes));
             match select(room, layer.clock.sleep(settings.block_timeout)).await {
                 Either::Left(((), _)) => Ok(()),
