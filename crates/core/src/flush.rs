@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::lane::{Claim, Lane};
 use crate::layer::Layer;
+use crate::mutation::Mutation;
 use crate::port::{Guard, Outcome, StoreError, Write};
 use crate::read::load;
 use crate::receipt::FlushReport;
@@ -95,6 +96,9 @@ fn next(layer: &Layer, lane: &Lane) -> Next {
 /// One batch: claim, write, settle. An error is transient, and every entry is dirty as before.
 async fn round(layer: &Layer, lane: &Lane, class: usize, limit: usize) -> Result<(), StoreError> {
     let claims = lane.lock().dirty.claim(class, limit);
+    if layer.mutations.breaks(Mutation::CleanOnceClaimed) {
+        clean(layer, lane, &claims);
+    }
     let writes: Vec<Write> = claims
         .iter()
         .filter_map(|claim| {
@@ -155,6 +159,19 @@ async fn newer_rows(
     newer.collect()
 }
 
+/// Forgets claims that the store does not have: a broken rule, see [`Mutation::CleanOnceClaimed`].
+fn clean(layer: &Layer, lane: &Lane, claims: &[Claim]) {
+    let mut state = lane.lock();
+    for claim in claims {
+        if let Some(entry) = state.dirty.settle(claim) {
+            layer
+                .state(claim.class)
+                .budget
+                .give(entry.bytes(&claim.key));
+        }
+    }
+}
+
 /// Gives each claim its end, and returns the failure after which to wait.
 fn settle(
     layer: &Layer,
@@ -193,6 +210,13 @@ fn settle(
                 match outcome {
                     Outcome::Applied { .. } => class.counters.flushed.one(),
                     Outcome::Superseded | Outcome::Changed => class.counters.superseded.one(),
+                }
+            }
+            Err(StoreError::Refused { .. })
+                if layer.mutations.breaks(Mutation::DropOnPermanentError) =>
+            {
+                if let Some(entry) = state.dirty.settle(&claim) {
+                    class.budget.give(entry.bytes(&claim.key));
                 }
             }
             Err(error @ StoreError::Refused { .. }) => {

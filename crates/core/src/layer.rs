@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::hash::Hasher;
 use crate::key::Key;
 use crate::lane::Lane;
+use crate::mutation::Mutations;
 use crate::near::{Copy, Near};
 use crate::port::{Clock, Journal, JournalError, Lsn, Store, TableId};
 use crate::stats::Counters;
@@ -57,6 +58,7 @@ pub(crate) struct Layer {
     pub(crate) checkpointed: Mutex<(Lsn, Duration)>,
     /// Everything this layer spawned, for the drain to wait for.
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) mutations: Mutations,
 }
 
 /// What a layer is made of.
@@ -69,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) journal: Option<Arc<dyn Journal>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) generation: u64,
+    pub(crate) mutations: Mutations,
 }
 
 impl Layer {
@@ -79,7 +82,7 @@ impl Layer {
             states: parts.states,
             near: Near::new(parts.near_bytes, &hasher),
             lanes: (0..parts.lanes.max(1))
-                .map(|_| Lane::new(&hasher))
+                .map(|_| Lane::new(&hasher, parts.mutations))
                 .collect(),
             store: parts.store,
             journal: parts.journal,
@@ -92,6 +95,7 @@ impl Layer {
             journal_failure: OnceLock::new(),
             checkpointed: Mutex::new((Lsn(0), Duration::ZERO)),
             tasks: Mutex::new(Vec::new()),
+            mutations: parts.mutations,
         }
     }
 

@@ -53,6 +53,7 @@ mod key;
 mod lane;
 mod layer;
 pub mod memory;
+mod mutation;
 mod near;
 pub mod port;
 mod read;
@@ -76,6 +77,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use explain::{Explanation, State};
 pub use gate::{Gate, GateBuilder, Typed};
 pub use key::{KEY_BYTES_MAX, Key};
+#[cfg(feature = "mutation")]
+#[doc(hidden)]
+pub use mutation::Mutation;
 pub use near::NearStats;
 pub use read::Lookup;
 pub use receipt::{Durability, FlushReport, Read, Receipt, Source, Written};

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 use crate::flush;
 use crate::lane::Road;
 use crate::layer::{ClassState, Layer, Parts};
+#[cfg(feature = "mutation")]
+use crate::mutation::Mutation;
+use crate::mutation::Mutations;
 use crate::port::{Clock, Journal, Store};
 use crate::read;
 use crate::receipt::Durability;
@@ -28,6 +31,7 @@ pub struct GateBuilder {
     journal: Option<Arc<dyn Journal>>,
     clock: Option<Arc<dyn Clock>>,
     classes: Vec<Class>,
+    mutations: Mutations,
 }
 
 /// The near cache's bound unless another is given: 256 MiB.
@@ -92,6 +96,14 @@ impl GateBuilder {
         self
     }
 
+    /// Switches a rule off, for a test of tests.
+    #[cfg(feature = "mutation")]
+    #[doc(hidden)]
+    pub fn without(mut self, rule: Mutation) -> Self {
+        self.mutations = self.mutations.with(rule);
+        self
+    }
+
     /// Opens the tables, replays the journal and starts. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -137,6 +149,7 @@ impl GateBuilder {
             journal: self.journal,
             clock,
             generation,
+            mutations: self.mutations,
         }));
         recovered.restore(&layer).await?;
         start(&layer);

@@ -22,8 +22,9 @@ use crate::error::Result;
 use crate::explain::{Explanation, explain};
 use crate::flush;
 use crate::key::Key;
-use crate::lane::Operation;
+use crate::lane::{LaneState, Operation};
 use crate::layer::Layer;
+use crate::mutation::Mutation;
 use crate::port::Timestamp;
 use crate::read::{self, Lookup};
 use crate::receipt::{FlushReport, Read, Written};
@@ -185,7 +186,18 @@ impl Gate {
     pub fn evict(&self, key: &[u8]) -> bool {
         let mut state = self.layer().lane_of(key).lock();
         state.loads.invalidate(key);
+        self.forget(&mut state, key);
         self.layer().near.remove(key)
+    }
+
+    /// Drops what is dirty: a broken rule, see [`Mutation::EvictableDirtyEntry`].
+    fn forget(&self, state: &mut LaneState, key: &[u8]) {
+        if self.layer().mutations.breaks(Mutation::EvictableDirtyEntry)
+            && let Some(entry) = state.dirty.remove(key)
+        {
+            let bytes = entry.bytes(&Key::copy_from(key));
+            self.layer().state(entry.class).budget.give(bytes);
+        }
     }
 
     /// Drops every cached copy. What is dirty stays.

@@ -7,6 +7,7 @@ use crate::entry::Change;
 use crate::error::Error;
 use crate::hash::Hasher;
 use crate::key::Key;
+use crate::mutation::{Mutation, Mutations};
 use crate::port::Lsn;
 use crate::version::Version;
 
@@ -76,10 +77,11 @@ pub(crate) struct Dirty {
     next_turn: u64,
     /// A flush was asked for: do not linger until everything is flushed.
     pub(crate) hurry: bool,
+    mutations: Mutations,
 }
 
 impl Dirty {
-    pub(crate) fn new(hasher: &Hasher) -> Self {
+    pub(crate) fn new(hasher: &Hasher, mutations: Mutations) -> Self {
         Self {
             entries: HashMap::with_hasher(hasher.clone()),
             ready: Vec::new(),
@@ -90,6 +92,7 @@ impl Dirty {
             parked: 0,
             next_turn: 0,
             hurry: false,
+            mutations,
         }
     }
 
@@ -224,9 +227,8 @@ impl Dirty {
     /// The store has this claim, or something newer. The entry is clean, unless it was written again
     /// meanwhile: un-dirty only what is unchanged. Returns the entry if it is now clean.
     pub(crate) fn settle(&mut self, claim: &Claim) -> Option<DirtyEntry> {
-        if self.holds(claim) {
-            self.claimed -= 1;
-            return self.entries.remove(&claim.key);
+        if self.holds(claim) || self.mutations.breaks(Mutation::UndirtyWithoutComparing) {
+            return self.remove(claim.key.as_bytes());
         }
         // What was written meanwhile now stands for itself alone.
         let entry = self.entries.get(&claim.key).cloned();
@@ -239,6 +241,17 @@ impl Dirty {
             }
         }
         None
+    }
+
+    /// Takes the entry of this key out, whatever its state.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<DirtyEntry> {
+        let entry = self.entries.remove(key)?;
+        match entry.state {
+            DirtyState::Waiting => self.unqueue(Some(&entry)),
+            DirtyState::Claimed => self.claimed -= 1,
+            DirtyState::Parked(_) => self.parked -= 1,
+        }
+        Some(entry)
     }
 
     /// The claim did not reach the store: it goes back to its place in the queue.
@@ -406,7 +419,7 @@ mod tests {
 
     #[test]
     fn an_entry_written_again_while_claimed_stays_dirty() {
-        let mut dirty = Dirty::new(&Hasher::with_seed(1));
+        let mut dirty = Dirty::new(&Hasher::with_seed(1), Mutations::default());
         dirty.insert(Key::from("k"), entry(1, 1));
         let claims = dirty.claim(0, 10);
         dirty.insert(Key::from("k"), entry(2, 2));
@@ -426,7 +439,7 @@ mod tests {
 
     #[test]
     fn an_older_write_is_not_taken() {
-        let mut dirty = Dirty::new(&Hasher::with_seed(1));
+        let mut dirty = Dirty::new(&Hasher::with_seed(1), Mutations::default());
         dirty.insert(Key::from("k"), entry(5, 5));
         assert!(
             dirty
@@ -441,7 +454,7 @@ mod tests {
 
     #[test]
     fn coalescing_keeps_the_place_and_the_age() {
-        let mut dirty = Dirty::new(&Hasher::with_seed(1));
+        let mut dirty = Dirty::new(&Hasher::with_seed(1), Mutations::default());
         dirty.insert(Key::from("a"), entry(1, 1));
         dirty.insert(Key::from("b"), entry(2, 2));
         dirty.insert(Key::from("a"), entry(3, 3));
@@ -455,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_parked_entry_waits_for_a_newer_write_or_a_retry() {
-        let mut dirty = Dirty::new(&Hasher::with_seed(1));
+        let mut dirty = Dirty::new(&Hasher::with_seed(1), Mutations::default());
         dirty.insert(Key::from("k"), entry(1, 1));
         let claim = dirty.claim(0, 1).remove(0);
         assert!(dirty.park(&claim, Error::new(ErrorKind::Refused, "no")));
@@ -470,7 +483,7 @@ mod tests {
 
     #[test]
     fn a_flush_is_not_done_while_a_claim_that_was_overtaken_is_not_stored() {
-        let mut dirty = Dirty::new(&Hasher::with_seed(1));
+        let mut dirty = Dirty::new(&Hasher::with_seed(1), Mutations::default());
         dirty.insert(Key::from("k"), entry(1, 1));
         let claims = dirty.claim(0, 10);
         dirty.insert(Key::from("k"), entry(2, 2));
@@ -494,7 +507,7 @@ mod tests {
 
     #[test]
     fn a_hot_key_behind_a_stuck_one_does_not_grow_the_record_queue() {
-        let mut dirty = Dirty::new(&Hasher::with_seed(1));
+        let mut dirty = Dirty::new(&Hasher::with_seed(1), Mutations::default());
         dirty.insert(Key::from("stuck"), entry(1, 1));
         for n in 2..10_000 {
             dirty.insert(Key::from("hot"), entry(n, n));

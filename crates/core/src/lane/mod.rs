@@ -36,6 +36,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::error::Result;
 use crate::hash::Hasher;
 use crate::key::Key;
+use crate::mutation::Mutations;
 use crate::port::{Lsn, Ticket};
 use crate::receipt::Read;
 
@@ -88,7 +89,7 @@ pub(crate) struct LaneState {
 }
 
 impl Lane {
-    pub(crate) fn new(hasher: &Hasher) -> Self {
+    pub(crate) fn new(hasher: &Hasher, mutations: Mutations) -> Self {
         Self {
             state: Mutex::new(LaneState {
                 loads: Loads::new(hasher),
@@ -97,7 +98,7 @@ impl Lane {
                     Writes::new(hasher),
                     Writes::new(hasher),
                 ],
-                dirty: Dirty::new(hasher),
+                dirty: Dirty::new(hasher, mutations),
                 quarantine: HashMap::with_hasher(hasher.clone()),
                 appending: None,
             }),

@@ -1,0 +1,49 @@
+//! Rules of write-back that a test can switch off in one gate, to see that its harness notices.
+//!
+//! Only with the cargo feature `mutation`, which nothing but tests asks for; without it nothing can be
+//! switched off, and asking costs nothing. What a faulty port can act out (a flush without its guard, a
+//! tombstone that is forgotten, an acknowledgement before the sync) is not here: that is a fault of a port.
+
+/// A rule that can be switched off.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(not(feature = "mutation"), expect(unreachable_pub))]
+pub enum Mutation {
+    /// What was flushed becomes clean even if it was written again meanwhile.
+    UndirtyWithoutComparing,
+    /// What is claimed is clean at once, not when the store has it.
+    CleanOnceClaimed,
+    /// An eviction drops dirty entries too.
+    EvictableDirtyEntry,
+    /// What the store refuses is dropped, not parked.
+    DropOnPermanentError,
+}
+
+/// The rules that are switched off in one gate.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Mutations {
+    #[cfg(feature = "mutation")]
+    off: u8,
+}
+
+impl Mutations {
+    /// Whether this rule is switched off.
+    #[cfg(feature = "mutation")]
+    pub(crate) fn breaks(self, rule: Mutation) -> bool {
+        self.off & (1 << rule as u8) != 0
+    }
+
+    /// Whether this rule is switched off: it cannot be.
+    #[cfg(not(feature = "mutation"))]
+    #[expect(clippy::unused_self, reason = "it asks as the other does")]
+    pub(crate) const fn breaks(self, _rule: Mutation) -> bool {
+        false
+    }
+
+    /// Switches this rule off too.
+    #[cfg(feature = "mutation")]
+    pub(crate) fn with(self, rule: Mutation) -> Self {
+        Self {
+            off: self.off | 1 << rule as u8,
+        }
+    }
+}
