@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "the figures of a run are for people")]
 
+use tidegate_core::Mutation as Rule;
 use tidegate_testkit::sim::{Mutation, Report, Scenario, run};
 
 fn seeds() -> std::ops::Range<u64> {
@@ -80,22 +81,51 @@ fn the_same_seed_gives_the_same_run() {
     }
 }
 
-fn is_caught(mutation: Mutation) -> bool {
-    (0..500).any(|seed| {
+/// Runs seeds with a rule switched off until the checker notices; how many that took.
+fn seeds_until_caught(mutation: Mutation) -> u64 {
+    let caught = (0..500).find(|seed| {
         let scenario = Scenario {
             mutation: Some(mutation),
-            ..Scenario::new(seed)
+            ..Scenario::new(*seed)
         };
         !run(scenario).violations.is_empty()
-    })
+    });
+    let seeds = caught.map(|seed| seed + 1);
+    println!("{mutation:?}: caught after {seeds:?} seeds");
+    seeds.expect("500 seeds with this rule switched off, and nothing was noticed")
 }
 
 #[test]
 fn an_unguarded_flush_is_caught() {
-    assert!(is_caught(Mutation::UnguardedFlush));
+    seeds_until_caught(Mutation::UnguardedFlush);
+}
+
+#[test]
+fn a_forgotten_tombstone_is_caught() {
+    seeds_until_caught(Mutation::ForgottenTombstone);
 }
 
 #[test]
 fn an_acknowledgement_before_the_sync_is_caught() {
-    assert!(is_caught(Mutation::AcknowledgedBeforeSync));
+    seeds_until_caught(Mutation::AcknowledgedBeforeSync);
+}
+
+#[test]
+fn an_entry_that_is_clean_although_it_was_written_again_is_caught() {
+    seeds_until_caught(Mutation::Layer(Rule::UndirtyWithoutComparing));
+}
+
+#[test]
+fn an_entry_that_is_clean_before_the_store_has_it_is_caught() {
+    seeds_until_caught(Mutation::Layer(Rule::CleanOnceClaimed));
+}
+
+#[test]
+fn a_dirty_entry_that_is_evicted_is_caught() {
+    seeds_until_caught(Mutation::Layer(Rule::EvictableDirtyEntry));
+}
+
+#[test]
+fn an_entry_that_is_dropped_because_the_store_refuses_it_is_caught() {
+    seeds_until_caught(Mutation::Layer(Rule::DropOnPermanentError));
 }

@@ -18,8 +18,12 @@ use super::{Random, SimClock};
 pub enum Mutation {
     /// The store applies a flush whatever version it has.
     UnguardedFlush,
+    /// The store forgets at once what it deleted.
+    ForgottenTombstone,
     /// The journal answers before it has synced.
     AcknowledgedBeforeSync,
+    /// A rule of the layer itself.
+    Layer(tidegate_core::Mutation),
 }
 
 /// What is simulated.
@@ -110,8 +114,10 @@ impl World {
             faults.stall = some(0.02);
             faults.unavailable = some(0.1);
             faults.unknown = some(0.1);
+            faults.late = some(0.3);
         }
         faults.ignores_guards = self.scenario.mutation == Some(Mutation::UnguardedFlush);
+        faults.forgets_deletions = self.scenario.mutation == Some(Mutation::ForgottenTombstone);
         faults
     }
 
@@ -121,7 +127,11 @@ impl World {
         journal: JournalFaults,
     ) -> Result<Gate, tidegate_core::Error> {
         let short = Duration::from_millis(10);
-        Gate::builder()
+        let mut builder = Gate::builder();
+        if let Some(Mutation::Layer(rule)) = self.scenario.mutation {
+            builder = builder.without(rule);
+        }
+        builder
             .clock(SimClock::new(elapsed, self.random.clone()))
             .store(self.store.clone())
             .journal(FaultyJournal::new(

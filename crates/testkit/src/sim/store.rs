@@ -28,10 +28,15 @@ pub struct StoreFaults {
     pub unavailable: f64,
     /// The share of commits whose answer is lost: done, not done, or done later.
     pub unknown: f64,
+    /// Of the lost answers to flushes, the share that the store has not even begun: it does so later, when
+    /// others may have written the rows. (A write that the store numbers is never late: its row is locked.)
+    pub late: f64,
     /// Loads that touch this table are refused.
     pub broken_table: Option<TableId>,
     /// Treats a flush as an unguarded write: a broken promise, for checking that the checker sees it.
     pub ignores_guards: bool,
+    /// Forgets the version of a deleted row at once: a broken promise, likewise.
+    pub forgets_deletions: bool,
 }
 
 impl StoreFaults {
@@ -43,8 +48,10 @@ impl StoreFaults {
             stall: 0.0,
             unavailable: 0.0,
             unknown: 0.0,
+            late: 0.0,
             broken_table: None,
             ignores_guards: false,
+            forgets_deletions: false,
         }
     }
 }
@@ -141,7 +148,7 @@ impl FaultyStore {
         let Some(batch) = self.state().pending.remove(&ticket) else {
             return;
         };
-        let committed = commit && self.shared.inner.apply(&batch).await.is_ok();
+        let committed = commit && self.write(&batch).await.is_ok();
         let mut state = self.state();
         for write in &batch.writes {
             state.locked.remove(&(write.table, write.key.clone()));
@@ -208,27 +215,21 @@ impl FaultyStore {
         {
             return Err(StoreError::refused(Some("23514"), "simulated constraint"));
         }
-        let mut batch = batch.clone();
         let faults = self.state().faults;
-        if faults.ignores_guards {
-            for write in &mut batch.writes {
-                if let Guard::IfNewer(_) = write.guard {
-                    write.guard = Guard::Always;
-                }
-            }
+        let is_flush = |guard| matches!(guard, Guard::IfNewer(_));
+        let unknown = self.shared.random.chance(faults.unknown);
+        if unknown
+            && batch.writes.iter().all(|write| is_flush(write.guard))
+            && self.shared.random.chance(faults.late)
+        {
+            return Err(self.begin_later(batch.clone()));
         }
-        self.lock_rows(&batch).await;
-        let ticket = {
-            let mut state = self.state();
-            state.tickets += 1;
-            let ticket = state.tickets;
-            state.pending.insert(ticket, batch.clone());
-            ticket
-        };
-        if !self.shared.random.chance(faults.unknown) {
+        self.lock_rows(batch).await;
+        let ticket = self.begin(batch);
+        if !unknown {
             // From here to the end of the transaction nothing is awaited that could be interleaved.
-            let outcomes = self.shared.inner.apply(&batch).await;
-            self.forget(ticket, &batch);
+            let outcomes = self.write(batch).await;
+            self.forget(ticket, batch);
             return outcomes;
         }
         match self.shared.random.below(3) {
@@ -249,6 +250,55 @@ impl FaultyStore {
             Some(Ticket(ticket)),
             "simulated loss of the answer",
         ))
+    }
+
+    /// Numbers a batch that is under way.
+    fn begin(&self, batch: &Batch) -> u64 {
+        let mut state = self.state();
+        state.tickets += 1;
+        let ticket = state.tickets;
+        state.pending.insert(ticket, batch.clone());
+        ticket
+    }
+
+    /// The batch is on its way to the store, and its sender hears no more of it.
+    fn begin_later(&self, batch: Batch) -> StoreError {
+        let ticket = self.begin(&batch);
+        let late = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                late.take_time().await;
+            }
+            late.lock_rows(&batch).await;
+            let commit = late.shared.random.chance(0.8);
+            late.finish(ticket, commit).await;
+        });
+        StoreError::unknown(Some(Ticket(ticket)), "simulated loss of the connection")
+    }
+
+    /// Commits a batch.
+    async fn write(&self, batch: &Batch) -> Result<Vec<Outcome>, StoreError> {
+        let mut batch = batch.clone();
+        let faults = self.state().faults;
+        if faults.ignores_guards {
+            for write in &mut batch.writes {
+                if let Guard::IfNewer(_) = write.guard {
+                    write.guard = Guard::Always;
+                }
+            }
+        }
+        let outcomes = self.shared.inner.apply(&batch).await;
+        if faults.forgets_deletions {
+            for write in &batch.writes {
+                let later = batch.now.after(Duration::from_millis(1));
+                let swept = self
+                    .shared
+                    .inner
+                    .sweep(write.table, later, Duration::ZERO, usize::MAX);
+                drop(swept.await);
+            }
+        }
+        outcomes
     }
 
     fn forget(&self, ticket: u64, batch: &Batch) {
