@@ -5,6 +5,7 @@ use std::io;
 use tidegate::{Class, Strategy};
 
 use crate::cli::CheckConfig;
+use crate::columns::aligned;
 use crate::command::durability;
 use crate::config::{self, Config, Overrides, duration_text, shown_keys, size_text};
 use crate::console;
@@ -55,7 +56,7 @@ pub(crate) fn class_table(classes: &[Class]) -> Vec<String> {
     let mut rows =
         vec![["CLASS", "KEYS", "STRATEGY", "TABLE", "TTL", "DURABILITY"].map(str::to_owned)];
     rows.extend(others.chain([&default]).map(row));
-    table(&rows)
+    aligned(&rows)
 }
 
 fn row(class: &Class) -> [String; 6] {
@@ -71,22 +72,4 @@ fn row(class: &Class) -> [String; 6] {
         class.ttl.map_or_else(|| "-".to_owned(), duration_text),
         durability(class).to_owned(),
     ]
-}
-
-/// Columns as wide as their widest cell, two blanks apart.
-fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    });
-    let line = |row: &[String; N]| {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
 }

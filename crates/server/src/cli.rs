@@ -1,11 +1,13 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::listen;
+use crate::config::{duration, listen};
 use crate::exit_codes;
 
 const FIRST_STEPS: &str = "\
@@ -50,6 +52,31 @@ pub(crate) enum Command {
     /// ends with code 3, each problem on a line of its own as FILE:LINE: key: what is wrong.
     #[command(verbatim_doc_comment)]
     CheckConfig(CheckConfig),
+    /// Bring what is dirty in a running server to its store, and say what is left
+    ///
+    /// Without arguments everything, else one class, or one key. Writes made meanwhile are not waited for.
+    ///
+    /// Ends with 0 if the store has everything that was asked for, with 6 if something is left.
+    #[command(verbatim_doc_comment)]
+    Flush(Flush),
+    /// List, show, retry, edit or discard writes that the store refused
+    ///
+    /// A dead letter is a write that a client was told is done (the journal has it), and that the store then
+    /// refused: a constraint, a type, a missing right; or a row changed by somebody else in between. It is kept,
+    /// also over restarts, until one of these happens:
+    ///   - the cause is removed (the table, the right), and it is retried;
+    ///   - its value is edited, which writes the key anew;
+    ///   - it is discarded, which is the only way to lose it;
+    ///   - somebody writes the key again, which supersedes it.
+    ///
+    /// What to do at night:
+    ///   tidegate dead-letters list                  what is there, and why: the code is the database's own
+    ///   tidegate dead-letters show KEY              one of them in full; --value shows the value too
+    ///   tidegate dead-letters retry KEY             after the cause is gone; or --all
+    ///   tidegate dead-letters edit KEY < value.txt  where the value is what is wrong
+    /// Nothing has to be done at once: a dead letter holds up no other write.
+    #[command(verbatim_doc_comment)]
+    DeadLetters(DeadLetters),
     /// Print a configuration with every key, its default and its meaning, all commented out
     Reference,
 }
@@ -72,6 +99,139 @@ pub(crate) struct CheckConfig {
     /// The configuration, in TOML
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+/// Which server to talk to, and how to print what it says.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Remote {
+    /// The running server: HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6380")]
+    pub(crate) server: String,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Flush {
+    /// Only this key
+    #[arg(value_name = "KEY", conflicts_with = "class")]
+    pub(crate) key: Option<OsString>,
+    /// Only the keys of this class
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<String>,
+    /// How long to wait for it, such as 500ms or 1m
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DeadLetters {
+    #[command(subcommand)]
+    pub(crate) action: DeadLettersAction,
+}
+
+/// What can be done about dead letters.
+#[derive(Subcommand, Debug)]
+pub(crate) enum DeadLettersAction {
+    /// List them in the order of their keys, without their values
+    List(ListLetters),
+    /// Show one of them; ends with 10 if there is none of this key
+    Show(ShowLetter),
+    /// Send one of them, or all, to the store once more, and say what came of it
+    ///
+    /// A retry writes the same version as before, so it never overwrites anything newer. Ends with 6 if the
+    /// store refused again or did not answer in time, with 10 if there is no dead letter of this key.
+    #[command(verbatim_doc_comment)]
+    Retry(RetryLetters),
+    /// Give one of them another value, which writes its key anew
+    ///
+    /// The value is taken from a file or from standard input, byte by byte: a newline at the end is part of it.
+    /// Refused if the key was written since the letter was looked at.
+    #[command(verbatim_doc_comment)]
+    Edit(EditLetter),
+    /// Throw one of them away for good; readers then see what the store has
+    ///
+    /// Shows the letter and asks first, unless --yes is given. An answer other than "yes" changes nothing.
+    #[command(verbatim_doc_comment)]
+    Discard(DiscardLetter),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ListLetters {
+    /// Only those of this class
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<String>,
+    /// Only those whose keys come after this one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) after: Option<OsString>,
+    /// How many at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ShowLetter {
+    /// Its key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: OsString,
+    /// Show the value too, which may be nobody's business
+    #[arg(long)]
+    pub(crate) value: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct RetryLetters {
+    /// The key of one
+    #[arg(value_name = "KEY", required_unless_present = "all", conflicts_with_all = ["all", "class"])]
+    pub(crate) key: Option<OsString>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// With --all: those of this class
+    #[arg(long, value_name = "CLASS", requires = "all")]
+    pub(crate) class: Option<String>,
+    /// How long to wait for what comes of it
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct EditLetter {
+    /// Its key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: OsString,
+    /// The file with the new value; without it, standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Only if it is still of this version; without it, the version it has when the command begins
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_version: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DiscardLetter {
+    /// Its key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: OsString,
+    /// Only if it is still of this version; without it, the version it has when the command begins
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_version: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 #[cfg(test)]

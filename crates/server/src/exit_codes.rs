@@ -21,10 +21,16 @@ pub(crate) enum Exit {
     Listen = 4,
     /// The data folder, the store or the journal cannot be opened.
     Open = 5,
-    /// Shut down, and acknowledged writes are not yet in the store; the next start goes on with them.
+    /// Acknowledged writes are not yet in the store; after `serve`, the next start goes on with them.
     Left = 6,
     /// Ended by a second signal, without a drain.
     Forced = 7,
+    /// Shut down, and writes that only memory had are gone.
+    Lost = 8,
+    /// The running server cannot be reached, or does not do as asked.
+    Server = 9,
+    /// There is no dead letter of this key, or not of this version.
+    NoLetter = 10,
 }
 
 /// The table of codes, for the help.
@@ -36,8 +42,11 @@ Exit codes:
   3  the configuration was refused
   4  the address cannot be listened on
   5  the data folder, the store or the journal cannot be opened
-  6  shut down, and acknowledged writes are not yet in the store
-  7  ended by a second signal, without a drain";
+  6  acknowledged writes are not yet in the store; after serve: the next start goes on with them
+  7  ended by a second signal, without a drain
+  8  shut down, and acknowledged writes that only memory had are gone (durability memory)
+  9  the running server cannot be reached, or does not do as asked
+  10  there is no dead letter of this key, or not of this version";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -59,6 +68,9 @@ mod tests {
             Exit::Open,
             Exit::Left,
             Exit::Forced,
+            Exit::Lost,
+            Exit::Server,
+            Exit::NoLetter,
         ];
         for exit in codes {
             assert!(HELP.contains(&format!("\n  {}  ", exit as u8)), "{exit:?}");

@@ -7,12 +7,14 @@
 mod check_config;
 mod cli;
 mod client;
+mod columns;
 mod command;
 mod config;
 mod connection;
 mod console;
 mod exit_codes;
 mod listener;
+mod remote;
 mod serve;
 mod server;
 mod welcome;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         cli::Command::Serve(arguments) => serve::run(arguments),
         cli::Command::CheckConfig(arguments) => check_config::run(arguments),
+        cli::Command::Flush(arguments) => Ok(remote::flush(arguments)),
+        cli::Command::DeadLetters(arguments) => Ok(remote::dead_letters(&arguments.action)),
         cli::Command::Reference => {
             console::print(config::REFERENCE.trim_end()).map(|()| Exit::Success)
         }

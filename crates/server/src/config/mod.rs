@@ -4,7 +4,7 @@
 //! of the pen cannot leave a limit unset. `reference.toml` beside the sources has every key with its default; tests
 //! compare it with the parser in both directions.
 
-mod duration;
+pub(crate) mod duration;
 pub(crate) mod listen;
 mod meant;
 mod meant_class;
