@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate::journal::JournalConfig;
 use tidegate::{FlushReport, Gate};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -86,10 +87,9 @@ async fn shut_down(listener: Listener, server: &Server) -> tidegate::Result<Flus
     let timeout = server.config.shutdown_timeout;
     let start = Instant::now();
     listener.close(start + timeout / 2).await;
-    server
-        .gate
-        .drain(timeout.saturating_sub(start.elapsed()))
-        .await
+    let left = timeout.saturating_sub(start.elapsed());
+    let deadline = server.config.drain_timeout.unwrap_or(left);
+    server.gate.drain(deadline).await
 }
 
 fn tell(report: tidegate::Result<FlushReport>, config: &Config) -> Exit {
@@ -133,7 +133,10 @@ async fn open(config: &Config) -> Result<Gate, String> {
     let store = tidegate::open_store(config.store_url.reveal())
         .await
         .map_err(|error| format!("store {}: {error}", config.store_url))?;
-    let journal = tidegate::open_journal(&config.journal_path)
+    let mut journal = JournalConfig::new(&config.journal_path);
+    journal.bytes_max = config.journal_bytes_max;
+    journal.segment_bytes = config.journal_segment_bytes;
+    let journal = tidegate::open_journal_with(journal)
         .await
         .map_err(|error| format!("journal {}: {error}", config.journal_path.display()))?;
     let mut builder = tidegate::builder()

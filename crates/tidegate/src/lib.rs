@@ -50,9 +50,9 @@ pub mod postgres;
 pub mod sqlite;
 
 pub use clock::SystemClock;
-#[cfg(feature = "journal")]
-pub use open::open_journal;
 pub use open::open_store;
+#[cfg(feature = "journal")]
+pub use open::{open_journal, open_journal_with};
 pub use tidegate_core::*;
 
 /// Begins to build a gate with the system's clock.

@@ -55,7 +55,17 @@ const STORES: &[&str] = &[
 /// cannot be used or another process has it open.
 #[cfg(feature = "journal")]
 pub async fn open_journal(path: &std::path::Path) -> Result<Arc<dyn tidegate_core::port::Journal>> {
-    let config = crate::journal::JournalConfig::new(path);
+    open_journal_with(crate::journal::JournalConfig::new(path)).await
+}
+
+/// Opens the journal that `config` describes, with its folder and its bounds.
+///
+/// # Errors
+/// As [`open_journal`].
+#[cfg(feature = "journal")]
+pub async fn open_journal_with(
+    config: crate::journal::JournalConfig,
+) -> Result<Arc<dyn tidegate_core::port::Journal>> {
     let opened = tokio::task::spawn_blocking(move || crate::journal::FileJournal::open(config));
     let journal = opened.await.map_err(|_| {
         Error::new(

@@ -9,7 +9,7 @@ use tidegate::Class;
 use super::meant_class::{Refusals, mean_classes};
 use super::section::{At, Sheet};
 use super::store_url::StoreUrl;
-use super::written::{Written, WrittenServer};
+use super::written::{Written, WrittenJournal, WrittenServer};
 
 /// Everything the server needs to start.
 #[derive(Clone, Debug)]
@@ -24,6 +24,10 @@ pub(crate) struct Config {
     pub(crate) lanes: Option<usize>,
     /// The folder of the journal.
     pub(crate) journal_path: PathBuf,
+    /// The most all files of the journal together may occupy, in bytes.
+    pub(crate) journal_bytes_max: u64,
+    /// The size of one file of the journal.
+    pub(crate) journal_segment_bytes: u64,
     /// As written; `default` is not among them unless it was written.
     pub(crate) classes: Vec<Class>,
 }
@@ -45,6 +49,10 @@ pub(crate) struct ServerConfig {
     pub(crate) idle_timeout: Option<Duration>,
     /// How long the shutdown may take.
     pub(crate) shutdown_timeout: Duration,
+    /// How long of it the drain may take; nothing means what is left of it.
+    pub(crate) drain_timeout: Option<Duration>,
+    /// Where metrics are served over HTTP; nothing means nowhere.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Default for ServerConfig {
@@ -57,6 +65,8 @@ impl Default for ServerConfig {
             output_bytes_max: 8 << 20,
             idle_timeout: None,
             shutdown_timeout: Duration::from_secs(30),
+            drain_timeout: None,
+            admin: None,
         }
     }
 }
@@ -98,23 +108,63 @@ pub(crate) fn mean(
         }
         capacity.value.0
     });
-    let journal = written.journal_path.map_or_else(
-        || "journal".to_owned(),
-        |path| {
-            if path.value.is_empty() {
-                sheet.report(path.line, "journal.path", "must name a folder");
-            }
-            path.value
-        },
-    );
+    let journal = mean_journal(&written.journal, sheet);
     Config {
-        journal_path: data_dir.join(journal),
+        journal_path: data_dir.join(journal.path),
+        journal_bytes_max: journal.bytes_max,
+        journal_segment_bytes: journal.segment_bytes,
         data_dir,
         server: mean_server(written.server, overrides, sheet),
         near_bytes,
         store_url,
         lanes: written.store_lanes.map(|lanes| lanes.value),
         classes: mean_classes(written.classes, &Refusals::new(sheet)),
+    }
+}
+
+/// The journal's folder as written, and its bounds.
+struct MeantJournal {
+    path: String,
+    bytes_max: u64,
+    segment_bytes: u64,
+}
+
+fn mean_journal(written: &WrittenJournal, sheet: &Sheet) -> MeantJournal {
+    let path = written.path.as_ref().map_or_else(
+        || "journal".to_owned(),
+        |path| {
+            if path.value.is_empty() {
+                sheet.report(path.line, "journal.path", "must name a folder");
+            }
+            path.value.clone()
+        },
+    );
+    let segment_bytes = written.segment.as_ref().map_or(64 << 20, |segment| {
+        let bytes = segment.value.0;
+        if !(4096..=1 << 30).contains(&bytes) || !bytes.is_multiple_of(512) {
+            let why = "must be 4KiB to 1GiB, in whole blocks of 512 bytes";
+            sheet.report(segment.line, "journal.segment", why);
+        }
+        bytes
+    });
+    let bytes_max = written
+        .size_max
+        .as_ref()
+        .map_or(4 << 30, |size| size.value.0);
+    if bytes_max / 2 < segment_bytes {
+        let (key, line) = match (&written.size_max, &written.segment) {
+            (Some(size), _) => ("journal.size_max", size.line),
+            (None, Some(segment)) => ("journal.segment", segment.line),
+            (None, None) => ("journal.size_max", 0),
+        };
+        let why =
+            "the journal must have room for two segments: size_max must be at least twice segment";
+        sheet.report(line, key, why);
+    }
+    MeantJournal {
+        path,
+        bytes_max,
+        segment_bytes,
     }
 }
 
@@ -160,6 +210,28 @@ fn mean_server(written: WrittenServer, overrides: &Overrides, sheet: &Sheet) -> 
         (None, None) => (default.listen, 0),
     };
     let allow_remote = written.allow_remote.is_some_and(|allow| allow.value);
+    let admin = written
+        .admin
+        .and_then(|admin| Some((admin.value.0?, admin.line)));
+    if let Some((address, line)) = admin {
+        if !address.ip().is_loopback() && !allow_remote {
+            sheet.report(
+                line,
+                "server.admin",
+                format!(
+                    "{address} can be reached from other machines, and metrics are for everybody who reaches it; \
+                     if the network keeps strangers out, set allow_remote = true under [server]"
+                ),
+            );
+        }
+        if address == listen && address.port() != 0 {
+            sheet.report(
+                line,
+                "server.admin",
+                "is the address that server.listen has; choose another port",
+            );
+        }
+    }
     if !listen.ip().is_loopback() && !allow_remote {
         sheet.report(
             line,
@@ -222,5 +294,7 @@ fn mean_server(written: WrittenServer, overrides: &Overrides, sheet: &Sheet) -> 
         shutdown_timeout: written
             .shutdown_timeout
             .map_or(default.shutdown_timeout, |at| at.value),
+        drain_timeout: written.drain_timeout.map(|at| at.value),
+        admin: admin.map(|(address, _)| address),
     }
 }

@@ -1,8 +1,9 @@
 //! The classes as they are meant: each sound in itself, and all of them together.
 
 use tidegate::port::{TableSpec, ValueType};
-use tidegate::{Class, Durability, Pattern, Strategy, WhenFull};
+use tidegate::{Class, Pattern, Strategy};
 
+use super::meant_write_back::mean_write_back;
 use super::section::{At, Sheet};
 use super::written::{WrittenClass, WrittenColumns};
 
@@ -19,7 +20,13 @@ impl<'a> Refusals<'a> {
         Self { sheet }
     }
 
-    fn refuse(&self, class: &WrittenClass, key: &str, line: usize, why: impl Into<String>) {
+    pub(super) fn refuse(
+        &self,
+        class: &WrittenClass,
+        key: &str,
+        line: usize,
+        why: impl Into<String>,
+    ) {
         self.sheet
             .report(line, format!("{}.{key}", class.path), why);
     }
@@ -161,81 +168,6 @@ fn mean_reads(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
             refuse("load_timeout", timeout.line, "must not be zero");
         }
         class.load_timeout = timeout.value;
-    }
-}
-
-/// What concerns writes that reach the store later.
-fn mean_write_back(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>) {
-    let refuse = |key: &str, line: usize, why: &str| refusals.refuse(written, key, line, why);
-    if class.strategy != Strategy::WriteBack {
-        let line = |key, line: Option<usize>| line.map(|line| (key, line));
-        let given = [
-            line("durability", written.durability.as_ref().map(|at| at.line)),
-            line("linger", written.linger.as_ref().map(|at| at.line)),
-            line("batch", written.batch.as_ref().map(|at| at.line)),
-            line("dirty_max", written.dirty_max.as_ref().map(|at| at.line)),
-            line("when_full", written.when_full.as_ref().map(|at| at.line)),
-            line(
-                "block_timeout",
-                written.block_timeout.as_ref().map(|at| at.line),
-            ),
-        ];
-        for (key, line) in given.into_iter().flatten() {
-            let strategy = class.strategy.as_str();
-            refuse(
-                key,
-                line,
-                &format!("belongs to write-back classes; this one is {strategy}"),
-            );
-        }
-        return;
-    }
-    if let Some(durability) = &written.durability {
-        match durability.value.as_str() {
-            "journal" => class.durability = Durability::Journal,
-            "memory" => class.durability = Durability::Memory,
-            other => refuse(
-                "durability",
-                durability.line,
-                &none_of(other, &["journal", "memory"]),
-            ),
-        }
-    }
-    if let Some(linger) = &written.linger {
-        class.linger = linger.value;
-    }
-    if let Some(batch) = &written.batch {
-        if batch.value == 0 {
-            refuse("batch", batch.line, "must be at least 1");
-        }
-        class.batch = batch.value;
-    }
-    if let Some(dirty) = &written.dirty_max {
-        if dirty.value.0 < 4096 {
-            refuse("dirty_max", dirty.line, "must be at least 4KiB");
-        }
-        class.dirty_bytes_max = dirty.value.0;
-    }
-    if let Some(when_full) = &written.when_full {
-        match when_full.value.as_str() {
-            "block" => class.when_full = WhenFull::Block,
-            "reject" => class.when_full = WhenFull::Reject,
-            other => refuse(
-                "when_full",
-                when_full.line,
-                &none_of(other, &["block", "reject"]),
-            ),
-        }
-    }
-    if let Some(timeout) = &written.block_timeout {
-        if class.when_full == WhenFull::Reject {
-            refuse(
-                "block_timeout",
-                timeout.line,
-                "does nothing with when_full = \"reject\"",
-            );
-        }
-        class.block_timeout = timeout.value;
     }
 }
 
@@ -462,7 +394,7 @@ fn shares_table(a: &Class, b: &Class) -> bool {
         && a.table.name == b.table.name
 }
 
-fn none_of(given: &str, names: &[&str]) -> String {
+pub(super) fn none_of(given: &str, names: &[&str]) -> String {
     format!(
         "'{}' is none of {}",
         given.escape_default(),

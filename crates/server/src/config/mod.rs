@@ -8,6 +8,7 @@ pub(crate) mod duration;
 pub(crate) mod listen;
 mod meant;
 mod meant_class;
+mod meant_write_back;
 mod problem;
 mod section;
 mod size;

@@ -325,6 +325,19 @@ impl Readable for SocketAddr {
     }
 }
 
+/// Where to serve metrics; an empty text is nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct AdminAddress(pub(crate) Option<SocketAddr>);
+
+impl Readable for AdminAddress {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match value {
+            DeValue::String(text) if text.is_empty() => Ok(Self(None)),
+            other => SocketAddr::read(other).map(|address| Self(Some(address))),
+        }
+    }
+}
+
 /// A size in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Bytes(pub(crate) u64);

@@ -169,12 +169,49 @@ fn contradictions_in_a_class_are_refused_with_key_and_line() {
             "5 class[1].durability",
         ),
         (
-            "strategy = \"write-back\"\nwhen_full = \"write-through\"",
+            "strategy = \"write-back\"\nwhen_full = \"drop\"",
             "5 class[1].when_full",
         ),
         (
             "strategy = \"write-back\"\nwhen_full = \"reject\"\nblock_timeout = \"1s\"",
             "6 class[1].block_timeout",
+        ),
+        (
+            "strategy = \"write-back\"\nwhen_full = \"write-through\"\nblock_timeout = \"1s\"",
+            "6 class[1].block_timeout",
+        ),
+        (
+            "strategy = \"write-back\"\nwhen_journal_fails = \"block\"",
+            "5 class[1].when_journal_fails",
+        ),
+        (
+            "strategy = \"write-back\"\nwhen_journal_fails = \"refuse\"\ndurability = \"memory\"",
+            "5 class[1].when_journal_fails",
+        ),
+        (
+            "strategy = \"write-back\"\nconflict = \"merge\"",
+            "5 class[1].conflict",
+        ),
+        (
+            "strategy = \"write-back\"\nconflict = \"newest\"",
+            "5 class[1].conflict",
+        ),
+        (
+            "strategy = \"write-back\"\ndelta = true\nconflict = \"store-wins\"",
+            "6 class[1].conflict",
+        ),
+        ("delta = true", "4 class[1].delta"),
+        (
+            "strategy = \"write-back\"\ndirty_entries_max = 0",
+            "5 class[1].dirty_entries_max",
+        ),
+        (
+            "strategy = \"write-back\"\ndirty_age_max = \"0s\"",
+            "5 class[1].dirty_age_max",
+        ),
+        (
+            "strategy = \"write-back\"\nlinger = \"1m\"\ndirty_age_max = \"1m\"",
+            "6 class[1].dirty_age_max",
         ),
         ("strategy = \"write-back\"\nbatch = 0", "5 class[1].batch"),
         (
@@ -267,7 +304,10 @@ fn unknown_keys_and_wrong_types_are_refused() {
     for (text, expected) in [
         ("shared = 1", "1 shared"),
         ("[shared]\nurl = \"redis://x\"", "1 shared"),
-        ("[server]\nadmin = \"127.0.0.1:8380\"", "2 server.admin"),
+        ("[server]\nadmin = \"0.0.0.0:8380\"", "2 server.admin"),
+        ("[server]\nadmin = \"127.0.0.1:6380\"", "2 server.admin"),
+        ("[server]\nadmin = 8380", "2 server.admin"),
+        ("[server]\ndrain_timeout = 5", "2 server.drain_timeout"),
         ("[server]\nlisten = 6380", "2 server.listen"),
         ("[server]\nlisten = \"nowhere\"", "2 server.listen"),
         ("[server]\nlisten = \"0.0.0.0:6380\"", "2 server.listen"),
@@ -289,6 +329,10 @@ fn unknown_keys_and_wrong_types_are_refused() {
         ),
         ("[store]\nlanes = 0", "2 store.lanes"),
         ("[journal]\npath = \"\"", "2 journal.path"),
+        ("[journal]\nsegment = \"1KiB\"", "2 journal.segment"),
+        ("[journal]\nsegment = 5000", "2 journal.segment"),
+        ("[journal]\nsegment = \"1GiB\"\nsize_max = \"1GiB\"", "3 journal.size_max"),
+        ("[journal]\nsize_max = \"100MiB\"", "2 journal.size_max"),
         ("data_dir = \"\"", "1 data_dir"),
     ] {
         assert_eq!(problems(text), [expected], "{text}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::section::{At, Bytes, OptionalColumn, Section, Sheet};
+use super::section::{AdminAddress, At, Bytes, OptionalColumn, Section, Sheet};
 
 /// The whole file.
 #[derive(Default, Debug)]
@@ -16,8 +16,16 @@ pub(crate) struct Written {
     pub(crate) store_url: Option<At<String>>,
     pub(crate) store_url_env: Option<At<String>>,
     pub(crate) store_lanes: Option<At<usize>>,
-    pub(crate) journal_path: Option<At<String>>,
+    pub(crate) journal: WrittenJournal,
     pub(crate) classes: Vec<WrittenClass>,
+}
+
+/// The table `[journal]`.
+#[derive(Default, Debug)]
+pub(crate) struct WrittenJournal {
+    pub(crate) path: Option<At<String>>,
+    pub(crate) size_max: Option<At<Bytes>>,
+    pub(crate) segment: Option<At<Bytes>>,
 }
 
 /// The table `[server]`.
@@ -31,6 +39,8 @@ pub(crate) struct WrittenServer {
     pub(crate) output_max: Option<At<Bytes>>,
     pub(crate) idle_timeout: Option<At<Duration>>,
     pub(crate) shutdown_timeout: Option<At<Duration>>,
+    pub(crate) drain_timeout: Option<At<Duration>>,
+    pub(crate) admin: Option<At<AdminAddress>>,
 }
 
 /// One table `[[class]]`.
@@ -52,12 +62,23 @@ pub(crate) struct WrittenClass {
     pub(crate) create_table: Option<At<bool>>,
     pub(crate) value_type: Option<At<String>>,
     pub(crate) columns: Option<WrittenColumns>,
+    pub(crate) write_back: WrittenWriteBack,
+}
+
+/// The keys of a class that only write-back classes have.
+#[derive(Debug)]
+pub(crate) struct WrittenWriteBack {
     pub(crate) durability: Option<At<String>>,
     pub(crate) linger: Option<At<Duration>>,
     pub(crate) batch: Option<At<usize>>,
     pub(crate) dirty_max: Option<At<Bytes>>,
+    pub(crate) dirty_entries_max: Option<At<u64>>,
+    pub(crate) dirty_age_max: Option<At<Duration>>,
     pub(crate) when_full: Option<At<String>>,
     pub(crate) block_timeout: Option<At<Duration>>,
+    pub(crate) when_journal_fails: Option<At<String>>,
+    pub(crate) conflict: Option<At<String>>,
+    pub(crate) delta: Option<At<bool>>,
 }
 
 /// The table `columns` of a class.
@@ -89,7 +110,11 @@ pub(crate) fn read(text: &str, sheet: &Sheet) -> Written {
         store_url: store.take("url"),
         store_url_env: store.take("url_env"),
         store_lanes: store.take("lanes"),
-        journal_path: journal.take("path"),
+        journal: WrittenJournal {
+            path: journal.take("path"),
+            size_max: journal.take("size_max"),
+            segment: journal.take("segment"),
+        },
         classes: root.sections("class").into_iter().map(read_class).collect(),
     };
     for section in [near, store, journal, root] {
@@ -108,6 +133,8 @@ fn read_server(mut section: Section<'_>) -> WrittenServer {
         output_max: section.take("output_max"),
         idle_timeout: section.take("idle_timeout"),
         shutdown_timeout: section.take("shutdown_timeout"),
+        drain_timeout: section.take("drain_timeout"),
+        admin: section.take("admin"),
     };
     section.finish();
     server
@@ -130,15 +157,26 @@ fn read_class(mut section: Section<'_>) -> WrittenClass {
         create_table: section.take("create_table"),
         value_type: section.take("value_type"),
         columns: read_columns(columns),
+        write_back: read_write_back(&mut section),
+    };
+    section.finish();
+    class
+}
+
+fn read_write_back(section: &mut Section<'_>) -> WrittenWriteBack {
+    WrittenWriteBack {
         durability: section.take("durability"),
         linger: section.take("linger"),
         batch: section.take("batch"),
         dirty_max: section.take("dirty_max"),
+        dirty_entries_max: section.take("dirty_entries_max"),
+        dirty_age_max: section.take("dirty_age_max"),
         when_full: section.take("when_full"),
         block_timeout: section.take("block_timeout"),
-    };
-    section.finish();
-    class
+        when_journal_fails: section.take("when_journal_fails"),
+        conflict: section.take("conflict"),
+        delta: section.take("delta"),
+    }
 }
 
 fn read_columns(mut section: Section<'_>) -> Option<WrittenColumns> {
