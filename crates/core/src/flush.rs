@@ -25,7 +25,7 @@ use crate::key::Key;
 use crate::lane::{Claim, Lane};
 use crate::layer::Layer;
 use crate::mutation::Mutation;
-use crate::port::{Guard, Outcome, StoreError, Write};
+use crate::port::{Guard, Outcome, StoreError, TableId, Write};
 use crate::read::load;
 use crate::receipt::FlushReport;
 use crate::recover::checkpoint_if_due;
@@ -101,14 +101,7 @@ async fn round(layer: &Layer, lane: &Lane, class: usize, limit: usize) -> Result
     }
     let writes: Vec<Write> = claims
         .iter()
-        .filter_map(|claim| {
-            Some(Write {
-                table: layer.state(claim.class).table?,
-                key: claim.key.clone(),
-                change: claim.change.clone(),
-                guard: Guard::IfNewer(claim.version),
-            })
-        })
+        .filter_map(|claim| Some(write_of(claim, layer.state(claim.class).table?)))
         .collect();
     let now = layer.clock.now();
     let applied = AssertUnwindSafe(commit::apply(&*layer.store, writes, now))
@@ -127,6 +120,16 @@ async fn round(layer: &Layer, lane: &Lane, class: usize, limit: usize) -> Result
     trim(layer).await;
     lane.settled.notify_waiters();
     failure.map_or(Ok(()), Err)
+}
+
+/// What is asked of the store for a claim.
+pub(crate) fn write_of(claim: &Claim, table: TableId) -> Write {
+    Write {
+        table,
+        key: claim.key.clone(),
+        change: claim.change.clone(),
+        guard: Guard::IfNewer(claim.version),
+    }
 }
 
 /// Of claims that the store has something newer than: the versions of rows that hold it. A row of the same

@@ -53,6 +53,9 @@ mod key;
 mod lane;
 mod layer;
 pub mod memory;
+#[cfg(feature = "mutation")]
+#[doc(hidden)]
+pub mod model;
 mod mutation;
 mod near;
 pub mod port;

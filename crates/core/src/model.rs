@@ -16,7 +16,7 @@ use crate::key::Key;
 use crate::lane::{Claim, Dirty, DirtyEntry, DirtyState};
 use crate::memory::MemoryStore;
 use crate::mutation::{Mutation, Mutations};
-use crate::port::{Batch, Guard, Lsn, Store, TableId, TableSpec, Timestamp};
+use crate::port::{Batch, Guard, Store, TableId, TableSpec, Timestamp};
 use crate::version::Version;
 
 const TABLE: &str = "t";
@@ -67,9 +67,7 @@ impl Clone for OneKey {
 
 /// The memory store answers at once.
 fn now<T>(answer: impl Future<Output = T>) -> T {
-    answer
-        .now_or_never()
-        .expect("the memory store never waits")
+    answer.now_or_never().expect("the memory store never waits")
 }
 
 impl OneKey {

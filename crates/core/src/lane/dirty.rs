@@ -62,6 +62,7 @@ pub(crate) struct Claim {
 
 /// See the [module](self). Invariant (I8): a key is in `ready` if and only if its state is
 /// [`DirtyState::Waiting`].
+#[cfg_attr(feature = "mutation", derive(Clone))]
 pub(crate) struct Dirty {
     entries: HashMap<Key, DirtyEntry, Hasher>,
     /// Keys to be flushed by turn, for each class: a class that lingers long holds up no other.

@@ -34,6 +34,7 @@ impl Clone for MemoryStore {
 }
 
 #[derive(Default)]
+#[cfg_attr(feature = "mutation", derive(Clone))]
 struct Database {
     generation: u64,
     /// The last version issued.
@@ -41,6 +42,7 @@ struct Database {
     tables: Vec<Table>,
 }
 
+#[cfg_attr(feature = "mutation", derive(Clone))]
 struct Table {
     spec: TableSpec,
     rows: BTreeMap<Key, Entry>,
@@ -53,6 +55,29 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A store of its own with the same rows.
+    #[cfg(feature = "mutation")]
+    #[must_use]
+    pub(crate) fn fork(&self) -> Self {
+        let rows = self.lock().clone();
+        Self {
+            rows: Arc::new(Mutex::new(rows)),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The newest version known of `key`: of its row, or remembered of its deletion.
+    #[cfg(feature = "mutation")]
+    pub(crate) fn known(&self, table: &str, key: &Key) -> Version {
+        let database = self.lock();
+        let Some(table) = database.tables.iter().find(|t| t.spec.name == table) else {
+            return Version::NONE;
+        };
+        let row = table.rows.get(key).map(|row| row.version);
+        let deleted = table.deleted.get(key).map(|deleted| deleted.0);
+        row.max(deleted).unwrap_or(Version::NONE)
     }
 
     /// The row of `key` in the table of this name, expired or not. For tests.
