@@ -2,8 +2,10 @@
 //!
 //! In reading order: [`cli`] (what can be asked of the program), [`config`] (what it is told), [`serve`] (open, listen,
 //! shut down), [`listener`] and [`connection`] (sockets; bytes in and out), [`command`] (what each command does),
-//! [`server`] and [`client`] (what connections share).
+//! [`server`] and [`client`] (what connections share), [`admin`] (metrics by HTTP), [`remote`] (commands that talk to a
+//! running server).
 
+mod admin;
 mod check_config;
 mod cli;
 mod client;

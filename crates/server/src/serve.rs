@@ -11,8 +11,10 @@ use tidegate::journal::JournalConfig;
 use tidegate::{FlushReport, Gate};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::admin;
 use crate::cli::Serve;
 use crate::config::{self, Config, Overrides, duration_text};
 use crate::console;
@@ -47,9 +49,22 @@ async fn serve(config: Config, file: Option<&Path>) -> io::Result<Exit> {
     // Before the store is opened: a second server on the same address must not touch the first one's files.
     let listener = match TcpListener::bind(config.server.listen).await {
         Ok(listener) => listener,
-        Err(error) => return Ok(refuse_address(config.server.listen, &error)),
+        Err(error) => {
+            return Ok(refuse_address(
+                config.server.listen,
+                "--listen or server.listen",
+                &error,
+            ));
+        }
     };
     let address = listener.local_addr()?;
+    let admin = match config.server.admin {
+        None => None,
+        Some(at) => match TcpListener::bind(at).await {
+            Ok(listener) => Some(listener),
+            Err(error) => return Ok(refuse_address(at, "server.admin", &error)),
+        },
+    };
     let opened = tokio::select! {
         opened = open(&config) => opened,
         () = signals.next() => return Ok(Exit::Success),
@@ -63,7 +78,16 @@ async fn serve(config: Config, file: Option<&Path>) -> io::Result<Exit> {
     };
     let store = config.store_url.to_string();
     let server = Arc::new(Server::new(gate, config.server.clone(), address, store));
-    welcome::print(&config, address, file)?;
+    let admin_address = match &admin {
+        Some(listener) => Some(listener.local_addr()?),
+        None => None,
+    };
+    // Ends with this function: metrics are for watching the drain too.
+    let mut tasks = JoinSet::new();
+    if let Some(listener) = admin {
+        tasks.spawn(admin::serve(listener, Arc::clone(&server)));
+    }
+    welcome::print(&config, address, admin_address, file)?;
     let mut listener = Listener::new(listener, Arc::clone(&server));
     tokio::select! {
         () = listener.run() => {}
@@ -113,7 +137,7 @@ fn tell(report: tidegate::Result<FlushReport>, config: &Config) -> Exit {
     }
 }
 
-fn refuse_address(address: SocketAddr, error: &io::Error) -> Exit {
+fn refuse_address(address: SocketAddr, option: &str, error: &io::Error) -> Exit {
     let why = match error.kind() {
         io::ErrorKind::AddrInUse => "another program listens there already".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
@@ -121,7 +145,7 @@ fn refuse_address(address: SocketAddr, error: &io::Error) -> Exit {
         _ => error.to_string(),
     };
     console::say(format!(
-        "tidegate cannot listen on {address}: {why}; choose another address with --listen or server.listen"
+        "tidegate cannot listen on {address}: {why}; choose another address with {option}"
     ));
     Exit::Listen
 }

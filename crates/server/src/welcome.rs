@@ -11,11 +11,21 @@ use crate::config::{Config, size_text};
 use crate::console;
 
 /// Prints the start-up lines. Programs may wait for `listening on ADDRESS:PORT` in the first one.
-pub(crate) fn print(config: &Config, address: SocketAddr, file: Option<&Path>) -> io::Result<()> {
-    console::print(lines(config, address, file).join("\n"))
+pub(crate) fn print(
+    config: &Config,
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    file: Option<&Path>,
+) -> io::Result<()> {
+    console::print(lines(config, address, admin, file).join("\n"))
 }
 
-fn lines(config: &Config, address: SocketAddr, file: Option<&Path>) -> Vec<String> {
+fn lines(
+    config: &Config,
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    file: Option<&Path>,
+) -> Vec<String> {
     let mut lines = vec![
         format!(
             "tidegate {} listening on {address}",
@@ -25,8 +35,9 @@ fn lines(config: &Config, address: SocketAddr, file: Option<&Path>) -> Vec<Strin
         format!("  store    {}", config.store_url),
         format!("  journal  {}", config.journal_path.display()),
         format!("  near     {}", size_text(config.near_bytes)),
-        String::new(),
     ];
+    lines.extend(admin.map(|admin| format!("  metrics  http://{admin}/metrics")));
+    lines.push(String::new());
     lines.extend(
         class_table(&config.classes)
             .into_iter()

@@ -331,7 +331,10 @@ fn unknown_keys_and_wrong_types_are_refused() {
         ("[journal]\npath = \"\"", "2 journal.path"),
         ("[journal]\nsegment = \"1KiB\"", "2 journal.segment"),
         ("[journal]\nsegment = 5000", "2 journal.segment"),
-        ("[journal]\nsegment = \"1GiB\"\nsize_max = \"1GiB\"", "3 journal.size_max"),
+        (
+            "[journal]\nsegment = \"1GiB\"\nsize_max = \"1GiB\"",
+            "3 journal.size_max",
+        ),
         ("[journal]\nsize_max = \"100MiB\"", "2 journal.size_max"),
         ("data_dir = \"\"", "1 data_dir"),
     ] {
