@@ -2,10 +2,11 @@
 #![cfg(feature = "postgres")]
 #![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
-use std::io::{Read, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+#[path = "store_postgres/wire.rs"]
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidegate::postgres::{PostgresConfig, PostgresStore};
@@ -16,6 +17,7 @@ use tidegate_core::port::{
 use tidegate_core::{Change, Key, Version};
 use tidegate_testkit::servers::Postgres;
 use tokio::task::JoinSet;
+use wire::{Proxy, Wire};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -491,147 +493,49 @@ async fn a_sequence_that_would_number_out_of_order_is_refused() {
     open(&url).await;
 }
 
-/// What the wire between store and server does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Wire {
-    /// Passes everything.
-    Fine,
-    /// Loses the server's answer to the next commit, with the connection; then `after`.
-    LosesAnswer,
-    /// Loses the next commit itself, with the connection; then `after`.
-    LosesCommit,
-    /// Takes everything and answers nothing.
-    Silent,
-    /// Ends connections as they come.
-    Cut,
-}
-
-/// A wire whose faults can be set.
-struct Proxy {
-    port: u16,
-    wire: Arc<AtomicU8>,
-    after: Arc<AtomicU8>,
-}
-
-impl Proxy {
-    fn start(server: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let proxy = Self {
-            port: listener.local_addr().unwrap().port(),
-            wire: Arc::default(),
-            after: Arc::default(),
-        };
-        let (wire, after) = (Arc::clone(&proxy.wire), Arc::clone(&proxy.after));
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                if wire.load(Ordering::SeqCst) == Wire::Cut as u8 {
-                    continue;
-                }
-                let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
-                let lost = Arc::new(OnceLock::new());
-                for (from, to, upward) in [
-                    (
-                        client.try_clone().unwrap(),
-                        server.try_clone().unwrap(),
-                        true,
-                    ),
-                    (server, client, false),
-                ] {
-                    let (wire, after, lost) = (wire.clone(), after.clone(), Arc::clone(&lost));
-                    std::thread::spawn(move || {
-                        Self::pump(from, to, upward, &wire, &after, &lost);
-                    });
-                }
-            }
-        });
-        proxy
-    }
-
-    fn set(&self, wire: Wire, after: Wire) {
-        self.after.store(after as u8, Ordering::SeqCst);
-        self.wire.store(wire as u8, Ordering::SeqCst);
-    }
-
-    fn pump(
-        mut from: TcpStream,
-        mut to: TcpStream,
-        upward: bool,
-        wire: &AtomicU8,
-        after: &AtomicU8,
-        lost: &OnceLock<()>,
-    ) {
-        let mut bytes = [0; 1 << 16];
-        loop {
-            let count = from.read(&mut bytes).unwrap_or(0);
-            let now = wire.load(Ordering::SeqCst);
-            if now == Wire::Silent as u8 {
-                if count == 0 {
-                    break;
-                }
-                continue;
-            }
-            let commit = upward && bytes[..count].windows(7).any(|part| part == b"commit\0");
-            if commit && now == Wire::LosesCommit as u8 {
-                wire.store(after.load(Ordering::SeqCst), Ordering::SeqCst);
-                break;
-            }
-            if commit && now == Wire::LosesAnswer as u8 {
-                wire.store(after.load(Ordering::SeqCst), Ordering::SeqCst);
-                lost.set(()).unwrap();
-            } else if lost.get().is_some() && !upward {
-                break;
-            }
-            if count == 0 || to.write_all(&bytes[..count]).is_err() {
-                break;
-            }
-        }
-        let _ = from.shutdown(Shutdown::Both);
-        let _ = to.shutdown(Shutdown::Both);
-    }
-}
-
-/// A store behind a wire, with a table that holds `k` = `old`.
-async fn behind_a_wire(options: &str) -> (Proxy, Arc<PostgresStore>, TableId) {
+/// A store behind a wire that listens for commits, with tables that hold `k` = `old`.
+async fn behind_a_wire(options: &str) -> (Proxy, Arc<PostgresStore>, [TableId; 2]) {
     let postgres = Postgres::shared();
-    let proxy = Proxy::start(postgres.port());
+    let proxy = Proxy::start(postgres.port(), b"commit\0");
     let url = postgres.url(&postgres.fresh_database());
     let url = url.replace(&postgres.port().to_string(), &proxy.port.to_string());
     let store = open(&format!("{url}?{options}")).await;
-    let table = store.open_table(&TableSpec::named("kv")).await.unwrap();
-    store
-        .apply(&batch(table, "k", "old", Guard::Always))
-        .await
-        .unwrap();
-    (proxy, store, table)
+    let mut tables = [TableId(0); 2];
+    for (table, name) in tables.iter_mut().zip(["kv", "other"]) {
+        *table = store.open_table(&TableSpec::named(name)).await.unwrap();
+    }
+    store.apply(&of_both(tables, "old")).await.unwrap();
+    (proxy, store, tables)
+}
+
+/// A batch of two tables, whose commit is sent for itself.
+fn of_both(tables: [TableId; 2], value: &str) -> Batch {
+    let mut both = batch(tables[0], "k", value, Guard::Always);
+    let other = batch(tables[1], "k", value, Guard::Always);
+    both.writes.extend(other.writes);
+    both
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_to_a_commit_is_asked_after() {
-    let (proxy, store, table) = behind_a_wire("").await;
+    let (proxy, store, tables) = behind_a_wire("").await;
     proxy.set(Wire::LosesAnswer, Wire::Fine);
-    let outcomes = store
-        .apply(&batch(table, "k", "new", Guard::Always))
-        .await
-        .unwrap();
+    let outcomes = store.apply(&of_both(tables, "new")).await.unwrap();
     assert!(matches!(
         outcomes[0],
         Outcome::Applied { existed: true, .. }
     ));
-    assert_eq!(value(&store, table, "k").await.as_deref(), Some("new"));
+    assert_eq!(value(&store, tables[0], "k").await.as_deref(), Some("new"));
 
     proxy.set(Wire::LosesCommit, Wire::Fine);
-    let error = store
-        .apply(&batch(table, "k", "never", Guard::Always))
-        .await
-        .unwrap_err();
+    let error = store.apply(&of_both(tables, "never")).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
-    assert_eq!(value(&store, table, "k").await.as_deref(), Some("new"));
+    assert_eq!(value(&store, tables[0], "k").await.as_deref(), Some("new"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_asked_now_can_be_asked_later() {
-    let (proxy, store, table) = behind_a_wire("timeout=400ms").await;
+    let (proxy, store, tables) = behind_a_wire("timeout=400ms").await;
     for (wire, expected, kept) in [
         (Wire::LosesAnswer, Resolution::Committed, "new"),
         (Wire::LosesCommit, Resolution::Aborted, "new"),
@@ -642,17 +546,14 @@ async fn what_cannot_be_asked_now_can_be_asked_later() {
         } else {
             "never"
         };
-        let ticket = match store
-            .apply(&batch(table, "k", value_of, Guard::Always))
-            .await
-        {
+        let ticket = match store.apply(&of_both(tables, value_of)).await {
             Err(StoreError::Unknown { ticket, .. }) => ticket.unwrap(),
             other => panic!("{other:?}"),
         };
         assert!(store.resolve(ticket).await.is_err(), "the wire is cut");
         proxy.set(Wire::Fine, Wire::Fine);
         assert_eq!(store.resolve(ticket).await.unwrap(), expected);
-        assert_eq!(value(&store, table, "k").await.as_deref(), Some(kept));
+        assert_eq!(value(&store, tables[0], "k").await.as_deref(), Some(kept));
     }
     // Tickets of nobody.
     assert_eq!(
@@ -667,23 +568,20 @@ async fn what_cannot_be_asked_now_can_be_asked_later() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_does_not_hang_the_caller() {
-    let (proxy, store, table) = behind_a_wire("timeout=300ms&connections=2").await;
+    let (proxy, store, tables) = behind_a_wire("timeout=300ms&connections=2").await;
     proxy.set(Wire::Silent, Wire::Silent);
     for _ in 0..3 {
+        let error = store.apply(&of_both(tables, "never")).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
         let error = store
-            .apply(&batch(table, "k", "never", Guard::Always))
+            .load(&[(tables[0], "k".into())], NOW)
             .await
             .unwrap_err();
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
-        let error = store.load(&[(table, "k".into())], NOW).await.unwrap_err();
-        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     }
     proxy.set(Wire::Fine, Wire::Fine);
-    assert_eq!(value(&store, table, "k").await.as_deref(), Some("old"));
-    store
-        .apply(&batch(table, "k", "new", Guard::Always))
-        .await
-        .unwrap();
+    assert_eq!(value(&store, tables[0], "k").await.as_deref(), Some("old"));
+    store.apply(&of_both(tables, "new")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

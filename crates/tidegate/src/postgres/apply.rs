@@ -10,7 +10,9 @@ use tokio_postgres::{Error, Row, Statement};
 use super::connect::{Asked, Lease, Parameters, Pool, pipeline};
 use super::error::{self, Trouble};
 use super::moment::Moment;
+use super::one_trip;
 use super::plan::{self, Array, Group, Plain, Plan};
+use super::session;
 use super::settle::settle;
 use super::support::{LOCK_CLASS, Support};
 use super::table::Table;
@@ -18,6 +20,7 @@ use super::table::Table;
 /// How hard a batch holds others off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
+    OneTrip,
     Plain,
     Exact,
     Alone,
@@ -35,6 +38,9 @@ pub(super) struct Common {
     issue: Arc<str>,
     /// `$1` the number of a transaction.
     pub(super) status: Arc<str>,
+    /// The statements of `session`.
+    pub(super) register: Arc<str>,
+    pub(super) close: Arc<str>,
 }
 
 impl Common {
@@ -56,6 +62,8 @@ impl Common {
             )
             .into(),
             status: "select pg_xact_status($1::bigint::text::xid8)".into(),
+            register: session::register(&support.session).into(),
+            close: session::close(&support.session).into(),
         }
     }
 }
@@ -68,17 +76,27 @@ pub(super) async fn apply(
     batch: &Batch,
 ) -> Result<Vec<Outcome>, StoreError> {
     let plan = Plan::new(tables, batch)?;
-    let plain = plan.groups.iter().all(|group| group.plain().is_some());
-    let mut way = if plain { Way::Plain } else { Way::Exact };
+    pool.adrift.fence(pool, common).await?;
+    let plain = || plan.groups.iter().all(|group| group.plain().is_some());
+    let mut way = match one_trip::fits(&plan) {
+        true => Way::OneTrip,
+        false if plain() => Way::Plain,
+        false => Way::Exact,
+    };
     let mut renewed = false;
     let mut last = Trouble::Race;
     for _ in 0..TRIES_MAX {
         let lease = pool.get().await?;
         let is_new = lease.is_new;
-        match transaction(pool, common, &plan, lease, way).await {
+        let done = match way {
+            Way::OneTrip => one_trip::put(pool, common, &plan, lease).await,
+            _ => transaction(pool, common, &plan, lease, way).await,
+        };
+        match done {
             Ok(outcomes) => return Ok(outcomes),
             Err(trouble @ (Trouble::Race | Trouble::Short(_))) => {
                 way = match way {
+                    Way::OneTrip => Way::Plain,
                     Way::Plain => Way::Exact,
                     Way::Exact | Way::Alone => Way::Alone,
                 };
@@ -104,7 +122,7 @@ async fn transaction(
 ) -> Result<Vec<Outcome>, Trouble> {
     let work = async {
         match way {
-            Way::Plain => plain(plan, &mut lease).await,
+            Way::OneTrip | Way::Plain => plain(plan, &mut lease).await,
             Way::Exact | Way::Alone => exact(common, plan, &mut lease, way).await,
         }
     };
@@ -145,7 +163,7 @@ async fn transaction(
         .map_err(Trouble::Failed)
 }
 
-fn references<'a>(arrays: &'a [Array<'_>]) -> Parameters<'a> {
+pub(super) fn references<'a>(arrays: &'a [Array<'_>]) -> Parameters<'a> {
     arrays.iter().map(|array| &**array as _).collect()
 }
 
@@ -315,7 +333,7 @@ async fn exact(
 ) -> Result<(Ticket, Vec<Outcome>), Trouble> {
     let lock = match way {
         Way::Alone => &common.lock_alone,
-        Way::Plain | Way::Exact => &common.lock_shared,
+        Way::OneTrip | Way::Plain | Way::Exact => &common.lock_shared,
     };
     let lock = lease.prepare(lock).await?;
     let issue = lease.prepare(&common.issue).await?;

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, Error, NoTls, Row, Statement};
 
 use super::PostgresConfig;
 use super::error::{self, Trouble};
+use super::session::{Adrift, Session};
 
 /// The connections of a store.
 pub(super) struct Pool {
@@ -19,6 +20,8 @@ pub(super) struct Pool {
     /// One permit per connection that may be in use.
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
+    /// Batches that nobody waits for any more and that may still be under way.
+    pub(super) adrift: Adrift,
 }
 
 /// One connection with its prepared statements.
@@ -26,6 +29,7 @@ struct Connection {
     client: Client,
     driver: JoinHandle<()>,
     statements: HashMap<Arc<str>, Statement>,
+    session: Session,
 }
 
 impl Drop for Connection {
@@ -49,6 +53,7 @@ impl Pool {
         Self {
             permits: Arc::new(Semaphore::new(config.connections)),
             idle: Mutex::default(),
+            adrift: Adrift::default(),
             config,
         }
     }
@@ -111,13 +116,17 @@ impl Pool {
                 client,
                 driver,
                 statements: HashMap::new(),
+                session: Session::default(),
             };
             // A transaction that this process cannot end any more is ended by the server.
             let millis = limit.as_millis().clamp(1, 2_000_000_000);
-            let limits = format!(
-                "set statement_timeout = {millis}; set idle_in_transaction_session_timeout = {millis}"
+            // A statement that is a transaction of its own has the isolation of the connection.
+            let settings = format!(
+                "set statement_timeout = {millis}; set idle_in_transaction_session_timeout = {millis};
+                 set default_transaction_isolation = 'read committed';
+                 set default_transaction_read_only = off"
             );
-            connection.client.batch_execute(&limits).await?;
+            connection.client.batch_execute(&settings).await?;
             Ok::<_, Error>(connection)
         };
         match tokio::time::timeout(limit, connect).await {
@@ -185,6 +194,11 @@ impl Lease<'_> {
 
     pub(super) fn client(&self) -> &Client {
         &self.connection.client
+    }
+
+    /// What the database knows this connection by, for batches in one trip.
+    pub(super) fn session(&mut self) -> &mut Session {
+        &mut self.connection.session
     }
 
     /// Ends the transaction without effect and keeps the connection if it still answers.

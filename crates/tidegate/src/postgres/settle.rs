@@ -10,6 +10,7 @@ use super::connect::{Pool, pipeline};
 use super::error::Trouble;
 use super::moment::Moment;
 use super::plan::{self, Plan};
+use super::session::{self, Fenced, Mark};
 
 /// The answer to the commit was lost: asks what became of the transaction, for a while.
 pub(super) async fn settle(
@@ -36,7 +37,7 @@ pub(super) async fn settle(
             pause = (pause * 2).min(Duration::from_millis(500));
         }
     };
-    let settled = tokio::time::timeout(pool.timeout().min(Duration::from_secs(5)), asking).await;
+    let settled = tokio::time::timeout(asking_time(pool), asking).await;
     match settled {
         Ok(true) => Ok(outcomes),
         Ok(false) => Err(StoreError::unavailable(format_args!(
@@ -49,11 +50,16 @@ pub(super) async fn settle(
     }
 }
 
+/// How long it is asked what became of a batch before its caller is told that it is unknown.
+pub(super) fn asking_time(pool: &Pool) -> Duration {
+    pool.timeout().min(Duration::from_secs(5))
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a pause between questions to a real server, in an adapter that no simulation runs"
 )]
-async fn wait(pause: Duration) {
+pub(super) async fn wait(pause: Duration) {
     tokio::time::sleep(pause).await;
 }
 
@@ -101,12 +107,20 @@ async fn is_there(pool: &Pool, plan: &Plan<'_>, outcomes: &[Outcome]) -> Result<
     Ok(true)
 }
 
-/// What became of a transaction.
+/// What became of a batch.
 pub(super) async fn resolve(
     pool: &Pool,
     common: &Common,
     ticket: Ticket,
 ) -> Result<Resolution, StoreError> {
+    if let Some(mark) = Mark::of(ticket) {
+        return Ok(match session::fence(pool, common, mark).await? {
+            Fenced::Committed(_) => Resolution::Committed,
+            Fenced::Aborted => Resolution::Aborted,
+            Fenced::Pending => Resolution::Pending,
+            Fenced::Forgotten => Resolution::Forgotten,
+        });
+    }
     let Ok(number) = i64::try_from(ticket.0) else {
         return Ok(Resolution::Forgotten);
     };

@@ -30,6 +30,8 @@ pub(super) fn binary(value: &str) -> String {
 pub(super) struct Shape<'a> {
     /// Quoted, with its schema.
     pub(super) table: String,
+    /// Under which versions of deleted keys are remembered.
+    pub(super) name: &'a str,
     pub(super) columns: &'a Columns,
     pub(super) keys: Keys,
     pub(super) values: Values,
@@ -48,7 +50,11 @@ pub(super) struct Statements {
     /// The plain way to put, the version issued: `$1` now, keys, values, ends of life. Gives key, version,
     /// whether it is a new row, the number of the transaction. Holds the shared lock of the table.
     pub(super) put_always: Arc<str>,
-    /// The plain way to put if newer: the same with versions at the end.
+    /// The same in a transaction of its own: the same parameters, then the session and the number of the batch
+    /// in it. Gives one row: the version of all rows, and if they differ the version of each; those of new
+    /// rows are negative. If anything is not plain it fails with a division by zero, and nothing is written.
+    pub(super) put_in_one_trip: Arc<str>,
+    /// The plain way to put if newer: the same as `put_always` with versions at the end.
     pub(super) put_if_newer: Arc<str>,
     /// Rows that are not there: keys, values, ends of life, versions. Gives a row for each.
     pub(super) insert: Arc<str>,
@@ -198,6 +204,12 @@ impl Statements {
             )
         };
         let with_version = [("ver", "bigint")];
+        // The parameters after now and the arrays.
+        let session = 3 + values.len() + usize::from(expires.is_some());
+        let key_shown = match shape.keys {
+            Keys::Text => format!("t.{key}::text collate \"C\""),
+            Keys::Bytes => format!("t.{key}"),
+        };
         Self {
             load: format!(
                 "select u.n, t.{version}, {end}, {shown}
@@ -225,6 +237,44 @@ impl Statements {
                 &format!("greatest(excluded.{version}, t.{version} + 1)"),
                 "",
                 arrays(2, &[]),
+            )
+            .into(),
+            // Of all rows that are new, and only of these, deletions are looked up, when the rows are ours.
+            //
+            // The session is marked when the rows are written and before they are committed: who closes it
+            // meanwhile makes the mark fail, and does not wait for a row that others hold.
+            put_in_one_trip: format!(
+                "with held as materialized (
+                     select {next} as issued,
+                     count(pg_advisory_xact_lock_shared({LOCK_CLASS}, {lock})) as locks
+                 ), put as (
+                     insert into {table} as t ({names}, {version})
+                     select {sources}, held.issued from held, {arrays} order by u.n
+                     on conflict ({key}) do update set {set_excluded},
+                     {version} = greatest(excluded.{version}, t.{version} + 1)
+                     where {live}
+                     returning {key_shown} as k,
+                     case when t.xmax = 0 then - t.{version} else t.{version} end as v
+                 ), done as materialized (
+                     select min(put.v) as low, max(put.v) as high, array_agg(put.v) as versions
+                     from put having array_agg(put.k) = $2 and (min(put.v) > 0 or
+                     {newer}({name}, array_agg({bytes}) filter (where put.v < 0), - min(put.v)))
+                 ), mark as (
+                     update {sessions} as s set batch = ${batch}::bigint, used_at = now(), version = done.low,
+                     versions = case when done.low < done.high then done.versions end
+                     from done where s.id = ${session}::bigint and not s.closed
+                     returning s.version as low, s.versions as versions
+                 )
+                 select (select low from mark), (select versions from mark),
+                 1 / (select count(*) from mark)",
+                lock = shape.lock,
+                arrays = arrays(2, &[]),
+                live = live("$1"),
+                sessions = support.session,
+                newer = support.newer,
+                name = literal(shape.name),
+                bytes = key_bytes("put.k"),
+                batch = session + 1,
             )
             .into(),
             put_if_newer: plain(

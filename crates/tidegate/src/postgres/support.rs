@@ -14,6 +14,8 @@ pub(super) struct Support {
     pub(super) sequence: String,
     pub(super) meta: String,
     pub(super) tombstone: String,
+    pub(super) session: String,
+    pub(super) newer: String,
 }
 
 const DDL: &str = include_str!("support.sql");
@@ -51,12 +53,15 @@ impl Support {
             sequence: name("tidegate_version"),
             meta: name("tidegate_meta"),
             tombstone: name("tidegate_tombstone"),
+            session: name("tidegate_session"),
+            newer: name("tidegate_newer"),
         };
-        if !support.exists(client).await.map_err(wrong)? {
+        let missing = support.missing(client).await.map_err(wrong)?;
+        if !missing.is_empty() {
             if !create {
                 return refuse(format!(
-                    "schema {schema} has no tidegate_version, tidegate_meta and tidegate_tombstone, \
-                     and making them is turned off"
+                    "schema {schema} has no {}, and making what is missing is turned off",
+                    missing.join(", ")
                 ));
             }
             let ddl = DDL
@@ -72,10 +77,21 @@ impl Support {
         Ok(support)
     }
 
-    async fn exists(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
-        let ask = "select bool_and(to_regclass(name) is not null) from unnest($1::text[]) as name";
-        let names = [&self.sequence, &self.meta, &self.tombstone].map(String::as_str);
-        Ok(client.query_one(ask, &[&&names[..]]).await?.get(0))
+    /// What is not there, by its name without the schema.
+    async fn missing(&self, client: &Client) -> Result<Vec<&'static str>, tokio_postgres::Error> {
+        let ask = "select coalesce(to_regclass(u.name)::oid, to_regproc(u.name)::oid) is null
+            from unnest($1::text[]) with ordinality as u (name, n) order by u.n";
+        let own = [
+            (&self.sequence, "tidegate_version"),
+            (&self.meta, "tidegate_meta"),
+            (&self.tombstone, "tidegate_tombstone"),
+            (&self.session, "tidegate_session"),
+            (&self.newer, "tidegate_newer"),
+        ];
+        let names = own.map(|(name, _)| name.as_str());
+        let rows = client.query(ask, &[&&names[..]]).await?;
+        let missing = own.iter().zip(rows).filter(|(_, row)| row.get(0));
+        Ok(missing.map(|((_, name), _)| *name).collect())
     }
 
     /// A sequence that hands out numbers in blocks, or starts over, would number writes out of order.

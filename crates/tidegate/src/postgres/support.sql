@@ -25,7 +25,28 @@ create table if not exists {schema}.tidegate_tombstone (
     primary key (table_name, key)
 );
 
+-- Connections that write in one round trip: how far each has come, and whether it may go on. Rows are changed with
+-- every batch, in place as long as their page has room.
+create table if not exists {schema}.tidegate_session (
+    id bigint primary key,
+    batch bigint not null default 0,
+    version bigint,
+    versions bigint[],
+    closed boolean not null default false,
+    used_at timestamptz not null default now()
+) with (fillfactor = 20);
+
 create index if not exists tidegate_tombstone_age
 on {schema}.tidegate_tombstone (table_name, deleted_at);
+
+-- Whether a version is newer than all remembered deletions of keys. In a function, because each statement in it sees
+-- what was committed until it begins, also what was committed while the statement that calls it waited for rows.
+create or replace function {schema}.tidegate_newer(of_table text, of_keys bytea[], than bigint)
+returns boolean language plpgsql volatile as $newer$ begin
+    return not exists (
+        select from {schema}.tidegate_tombstone as m
+        where m.table_name = of_table and m.key = any (of_keys) and m.version >= than
+    );
+end $newer$;
 
 commit;

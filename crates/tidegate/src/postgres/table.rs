@@ -1,7 +1,7 @@
 //! A table as the catalogue has it, checked.
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use tidegate_core::port::{StoreError, TableSpec, ValueType};
 use tokio_postgres::{Client, Row};
@@ -20,8 +20,10 @@ pub(super) struct Table {
     pub(super) keys: Keys,
     pub(super) values: Values,
     pub(super) sql: Statements,
-    /// The last batch of puts made new rows.
+    /// The last batch of puts that went the plain way made new rows.
     pub(super) grows: AtomicBool,
+    /// For so many batches one trip is not tried, because it was in vain.
+    pub(super) plain_batches: AtomicU32,
 }
 
 /// The type of the key column.
@@ -126,6 +128,7 @@ impl Table {
             keys,
             values,
             sorted_by_bytes: key.sorted_by_bytes,
+            name: &name,
             lock: oid.cast_signed(),
         };
         Ok(Self {
@@ -136,6 +139,7 @@ impl Table {
             values,
             name,
             grows: AtomicBool::new(true),
+            plain_batches: AtomicU32::new(0),
         })
     }
 }
