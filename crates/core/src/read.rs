@@ -209,10 +209,28 @@ pub(crate) async fn drive_loads(layer: Arc<Layer>, lane: usize) {
             lane.loads_waiting.notified().await;
             continue;
         }
-        let loaded = load_apart(&layer, &batch).await;
+        let loaded = load_in_time(&layer, &batch).await;
         land(&layer, lane, batch, loaded);
         // Readers that were just answered often read on at once: let them into the next load.
         tokio::task::yield_now().await;
+    }
+}
+
+/// As [`load_apart`], and no longer than the most patient class of the batch waits: its readers are gone by
+/// then, and a load that hangs must not keep its keys, and those behind it, from being loaded.
+async fn load_in_time(
+    layer: &Layer,
+    batch: &[(Key, usize)],
+) -> Vec<Result<Option<Entry>, StoreError>> {
+    let patience = batch.iter().map(|(_, class)| layer.class(*class).load_timeout);
+    let patience = patience.max().unwrap_or_default();
+    let load = std::pin::pin!(load_apart(layer, batch));
+    match select(load, layer.clock.sleep(patience)).await {
+        Either::Left((loaded, _)) => loaded,
+        Either::Right(((), _)) => {
+            let error = StoreError::unavailable("the store did not answer a load in time");
+            vec![Err(error); batch.len()]
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct StoreFaults {
     /// Of the lost answers to flushes, the share that the store has not even begun: it does so later, when
     /// others may have written the rows. (A write that the store numbers is never late: its row is locked.)
     pub late: f64,
+    /// The share of calls that panic: a bug of an adapter.
+    pub panics: f64,
     /// Loads that touch this table are refused.
     pub broken_table: Option<TableId>,
     /// Treats a flush as an unguarded write: a broken promise, for checking that the checker sees it.
@@ -49,6 +51,7 @@ impl StoreFaults {
             unavailable: 0.0,
             unknown: 0.0,
             late: 0.0,
+            panics: 0.0,
             broken_table: None,
             ignores_guards: false,
             forgets_deletions: false,
@@ -175,10 +178,11 @@ impl FaultyStore {
 
     async fn take_time_or_fail(&self) -> Result<(), StoreError> {
         self.take_time().await;
-        let share = self.state().faults.unavailable;
-        if self.shared.random.chance(share) {
+        let faults = self.state().faults;
+        if self.shared.random.chance(faults.unavailable) {
             return Err(StoreError::unavailable("simulated"));
         }
+        assert!(!self.shared.random.chance(faults.panics), "simulated");
         Ok(())
     }
 
