@@ -40,12 +40,19 @@ pub enum Change {
         /// When the key dies by itself.
         expires_at: Option<Timestamp>,
     },
+    /// The key holds a whole number, in decimal, greater by this than before; one that was absent counts as
+    /// nought. Its end of life stays.
+    Add {
+        /// What is added; less than nothing to subtract.
+        by: i64,
+    },
     /// The key is absent.
     Delete,
 }
 
 impl Change {
-    /// What the key holds after the change, as the write of `version`.
+    /// What the key holds after the change, as the write of `version`. Nothing for an addition, which alone
+    /// does not tell.
     #[must_use]
     pub fn to_entry(&self, version: Version) -> Option<Entry> {
         match self {
@@ -54,16 +61,16 @@ impl Change {
                 expires_at: *expires_at,
                 version,
             }),
-            Self::Delete => None,
+            Self::Add { .. } | Self::Delete => None,
         }
     }
 
-    /// Length of the value in bytes; nothing for a delete.
+    /// Length of the value in bytes; nothing for an addition or a delete.
     #[must_use]
     pub fn value_bytes(&self) -> usize {
         match self {
             Self::Put { value, .. } => value.len(),
-            Self::Delete => 0,
+            Self::Add { .. } | Self::Delete => 0,
         }
     }
 }

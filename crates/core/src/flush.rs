@@ -211,8 +211,12 @@ fn settle(
                     class.budget.give(entry.bytes(&claim.key));
                 }
                 match outcome {
-                    Outcome::Applied { .. } => class.counters.flushed.one(),
-                    Outcome::Superseded | Outcome::Changed => class.counters.superseded.one(),
+                    Outcome::Applied { .. } | Outcome::Added { .. } => {
+                        class.counters.flushed.one();
+                    }
+                    Outcome::Superseded | Outcome::Changed | Outcome::Conflict { .. } => {
+                        class.counters.superseded.one();
+                    }
                 }
             }
             Err(StoreError::Refused { .. })

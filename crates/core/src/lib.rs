@@ -43,6 +43,7 @@ mod backoff;
 mod budget;
 mod class;
 mod codec;
+mod delta;
 mod entry;
 mod error;
 mod explain;
@@ -75,6 +76,7 @@ pub use class::{
     WhenJournalFails,
 };
 pub use codec::Codec;
+pub use delta::{SumError, integer, sum};
 pub use entry::{Change, Entry, VALUE_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};
 pub use explain::{Explanation, State};

@@ -6,12 +6,12 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | format: 1 |
-//! | 1 | kind: 1 put, 2 delete |
+//! | 1 | kind: 1 put, 2 delete, 4 addition |
 //! | 8 | version |
 //! | 8 | end of the data's life in ms since the epoch, 0 for none |
 //! | 2 + n | class name: length, UTF-8 |
 //! | 4 + n | key: length, bytes |
-//! | rest | value |
+//! | rest | value; of an addition what is added (8 bytes, signed) |
 //!
 //! The record names its class and not a table or a number, because a configuration may move or reorder those
 //! between two starts.
@@ -27,6 +27,7 @@ const FORMAT: u8 = 1;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const CHECKPOINT: u8 = 3;
+const ADD: u8 = 4;
 const FIXED_BYTES: usize = 1 + 1 + 8 + 8 + 2 + 4;
 
 /// What a record says.
@@ -63,6 +64,7 @@ impl Record {
         out.put_u8(FORMAT);
         let (kind, expires_at) = match change {
             Change::Put { expires_at, .. } => (PUT, *expires_at),
+            Change::Add { .. } => (ADD, None),
             Change::Delete => (DELETE, None),
         };
         out.put_u8(kind);
@@ -73,8 +75,10 @@ impl Record {
         out.put_slice(class.as_bytes());
         out.put_u32_le(u32::try_from(key.len()).unwrap_or(u32::MAX));
         out.put_slice(key.as_bytes());
-        if let Change::Put { value, .. } = change {
-            out.put_slice(value);
+        match change {
+            Change::Put { value, .. } => out.put_slice(value),
+            Change::Add { by } => out.put_i64_le(*by),
+            Change::Delete => {}
         }
         out.freeze()
     }
@@ -99,6 +103,9 @@ impl Record {
             PUT => Change::Put {
                 value: bytes,
                 expires_at: (expires_at != 0).then(|| Timestamp::from_millis(expires_at)),
+            },
+            ADD if bytes.len() == 8 => Change::Add {
+                by: bytes.try_get_i64_le().ok()?,
             },
             DELETE if bytes.is_empty() => Change::Delete,
             _ => return None,

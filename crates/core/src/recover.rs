@@ -126,7 +126,7 @@ impl Recovered {
                     value: Bytes::copy_from_slice(&value),
                     expires_at,
                 },
-                Change::Delete => Change::Delete,
+                other => other,
             };
             let (class, version) = (record.class, record.version);
             self.entries.insert(

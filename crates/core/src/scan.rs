@@ -119,6 +119,7 @@ fn dirty(layer: &Layer, after: Option<&Key>, now: Timestamp) -> Vec<Key> {
         let live = state.dirty.iter().filter(|(key, entry)| {
             let dead = match &entry.change {
                 Change::Put { expires_at, .. } => expires_at.is_some_and(|at| at <= now),
+                Change::Add { .. } => false,
                 Change::Delete => true,
             };
             !dead && is_after(key, after)

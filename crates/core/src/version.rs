@@ -5,6 +5,9 @@
 //! the process numbers what it acknowledges (write-back). Every start of a process takes a new generation
 //! from the store ([`Store::open_generation`](crate::port::Store::open_generation)), so whatever is written
 //! after a start is newer than whatever was written before it, also after a class changed its strategy.
+//!
+//! The versions that a process issues are even. A row that others change in plain SQL gets the next odd
+//! version from a trigger ([`Version::raised_outside`]), so no such change is ever taken for a write of ours.
 
 use std::fmt;
 
@@ -38,6 +41,13 @@ impl Version {
     #[must_use]
     pub fn raw(self) -> u64 {
         self.0
+    }
+
+    /// The version that a row of this version gets when others change it without setting one: the next odd
+    /// one. Triggers of stores reckon the same: `(version + 1) | 1`.
+    #[must_use]
+    pub fn raised_outside(self) -> Self {
+        Self(self.0.saturating_add(1) | 1)
     }
 
     /// The generation in which this version was issued.

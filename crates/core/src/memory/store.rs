@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::delta::sum;
 use crate::entry::{Change, Entry};
 use crate::key::Key;
 use crate::port::{
-    Batch, BoxFuture, Capabilities, Guard, Outcome, Resolution, RowKey, Store, StoreError, Swept,
-    TableId, TableSpec, Ticket, Timestamp, Write,
+    Batch, BoxFuture, Capabilities, Guard, Known, Outcome, Resolution, RowKey, Store, StoreError,
+    Swept, TableId, TableSpec, Ticket, Timestamp, Write,
 };
 use crate::version::{GENERATION_MAX, Version};
 
@@ -48,6 +51,8 @@ struct Table {
     rows: BTreeMap<Key, Entry>,
     /// Versions of deleted keys, and when they were deleted.
     deleted: HashMap<Key, (Version, Timestamp)>,
+    /// Marks of writes that apply once, by their own keys, and when they were set.
+    once: HashMap<Key, (Version, Timestamp)>,
 }
 
 impl MemoryStore {
@@ -93,6 +98,28 @@ impl MemoryStore {
             .cloned()
     }
 
+    /// What a stranger does to the row of `key` behind the layer's back, in plain SQL: writes this value, or
+    /// with nothing removes the row. As in a table that carries the trigger an update raises the version to
+    /// the next odd one; a row that was not there gets version 0, and nothing is remembered of one that
+    /// goes. For tests; a table that is not open is left alone.
+    pub fn outside(&self, table: &str, key: &Key, value: Option<&[u8]>) {
+        let mut database = self.lock();
+        let Some(table) = database.tables.iter_mut().find(|t| t.spec.name == table) else {
+            return;
+        };
+        let Some(value) = value else {
+            table.rows.remove(key);
+            return;
+        };
+        let row = table.rows.get(key);
+        let entry = Entry {
+            value: Bytes::copy_from_slice(value),
+            expires_at: row.and_then(|row| row.expires_at),
+            version: row.map_or(Version::NONE, |row| row.version.raised_outside()),
+        };
+        table.rows.insert(key.clone(), entry);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Database> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,46 +153,78 @@ impl Database {
     fn decide(&mut self, write: &Write, now: Timestamp) -> Result<Outcome, StoreError> {
         let table = self.table(write.table)?;
         let row = table.rows.get(&write.key);
-        let live = row
-            .filter(|row| !row.is_expired(now))
-            .map(|row| row.version);
+        let live = row.filter(|row| !row.is_expired(now)).cloned();
         let deleted = table.deleted.get(&write.key).map(|d| d.0);
-        let known = row
-            .map(|row| row.version)
-            .max(deleted)
-            .unwrap_or(Version::NONE);
-        let version = match write.guard.admit(live, known) {
+        let once = write.guard.once_key(&write.key);
+        let once = once.and_then(|key| table.once.get(&key)).map(|mark| mark.0);
+        let known = Known {
+            live: live.as_ref().map(|row| row.version),
+            newest: row
+                .map(|row| row.version)
+                .max(deleted)
+                .unwrap_or(Version::NONE),
+            once: once.unwrap_or(Version::NONE),
+        };
+        let admitted = match write.guard.admit(known) {
             Err(outcome) => return Ok(outcome),
-            Ok(Some(version)) if i64::try_from(version.raw()).is_err() => {
-                return Err(StoreError::refused(None, "the version is out of range"));
-            }
-            Ok(Some(version)) => version,
-            Ok(None) => self.issue(known)?,
+            Ok(admitted) => admitted,
+        };
+        let brought = write.guard.version().unwrap_or(Version::NONE);
+        if i64::try_from(brought.raw()).is_err() {
+            return Err(StoreError::refused(None, "the version is out of range"));
+        }
+        let version = match admitted {
+            Some(version) => version,
+            None => self.issue(known.newest)?,
         };
         let existed = live.is_some();
-        Ok(Outcome::Applied { version, existed })
+        let Change::Add { by } = write.change else {
+            return Ok(Outcome::Applied { version, existed });
+        };
+        let present = live.as_ref().map(|row| &*row.value);
+        Ok(Outcome::Added {
+            version,
+            existed,
+            value: sum(present, by).map_err(|e| StoreError::refused(None, e))?,
+            expires_at: live.and_then(|row| row.expires_at),
+        })
     }
 
-    fn write(&mut self, write: &Write, version: Version, now: Timestamp) -> Result<(), StoreError> {
+    fn write(&mut self, write: &Write, outcome: Outcome, now: Timestamp) -> Result<(), StoreError> {
         let table = self.table(write.table)?;
-        match &write.change {
-            Change::Put { value, expires_at } => {
-                let entry = Entry {
-                    value: value.clone(),
-                    expires_at: *expires_at,
-                    version,
-                };
-                table.rows.insert(write.key.clone(), entry);
-            }
-            Change::Delete => {
-                // A delete that changed nothing is remembered only where it is guarded or moves on what
-                // is remembered already: deletes of keys that never were must not fill the store.
-                let removed = table.rows.remove(&write.key).is_some();
-                let remembered = table.deleted.contains_key(&write.key);
-                if removed || remembered || write.guard != Guard::Always {
-                    table.deleted.insert(write.key.clone(), (version, now));
-                }
-            }
+        let (version, added) = match outcome {
+            Outcome::Applied { version, .. } => (version, None),
+            Outcome::Added {
+                version,
+                value,
+                expires_at,
+                ..
+            } => (version, Some((Bytes::from(value.to_string()), expires_at))),
+            Outcome::Superseded | Outcome::Conflict { .. } | Outcome::Changed => return Ok(()),
+        };
+        if let Some(mark) = write.guard.once_key(&write.key) {
+            let brought = write.guard.version().unwrap_or(version);
+            table.once.insert(mark, (brought, now));
+        }
+        let put = match &write.change {
+            Change::Put { value, expires_at } => Some((value.clone(), *expires_at)),
+            Change::Add { .. } | Change::Delete => added,
+        };
+        if let Some((value, expires_at)) = put {
+            let entry = Entry {
+                value,
+                expires_at,
+                version,
+            };
+            table.rows.insert(write.key.clone(), entry);
+            return Ok(());
+        }
+        // A delete that changed nothing is remembered only where it is guarded or moves on what is remembered
+        // already: deletes of keys that never were must not fill the store.
+        let removed = table.rows.remove(&write.key).is_some();
+        let remembered = table.deleted.contains_key(&write.key);
+        if removed || remembered || write.guard != Guard::Always {
+            table.deleted.insert(write.key.clone(), (version, now));
         }
         Ok(())
     }
@@ -179,9 +238,7 @@ impl Database {
             );
         }
         for (write, outcome) in batch.writes.iter().zip(&outcomes) {
-            if let Outcome::Applied { version, .. } = outcome {
-                self.write(write, *version, batch.now)?;
-            }
+            self.write(write, *outcome, batch.now)?;
         }
         Ok(outcomes)
     }
@@ -234,6 +291,7 @@ impl Store for MemoryStore {
                         spec: spec.clone(),
                         rows: BTreeMap::new(),
                         deleted: HashMap::new(),
+                        once: HashMap::new(),
                     });
                     database.tables.len() - 1
                 }
@@ -322,17 +380,18 @@ impl Store for MemoryStore {
                 table.rows.remove(key);
                 table.deleted.insert(key.clone(), (*version, now));
             }
-            let old = table
-                .deleted
-                .iter()
-                .filter(|(_, (_, at))| now.since(*at) > remember);
-            let old: Vec<_> = old.take(limit).map(|(key, _)| key.clone()).collect();
-            for key in &old {
-                table.deleted.remove(key);
-            }
+            let forget = |marks: &mut HashMap<Key, (Version, Timestamp)>| {
+                let old = marks.iter();
+                let old = old.filter(|(_, (_, at))| now.since(*at) > remember);
+                let old: Vec<_> = old.take(limit).map(|(key, _)| key.clone()).collect();
+                for key in &old {
+                    marks.remove(key);
+                }
+                old.len() as u64
+            };
             Ok(Swept {
                 expired: dead.len() as u64,
-                forgotten: old.len() as u64,
+                forgotten: forget(&mut table.deleted) + forget(&mut table.once),
             })
         }))
     }

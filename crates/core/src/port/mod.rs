@@ -22,8 +22,8 @@ pub use clock::{Clock, Timestamp};
 pub use journal::{Journal, JournalError, Lsn, Replayed};
 pub use rows::{Row, RowChange, RowStore, Rows};
 pub use store::{
-    Batch, Capabilities, Columns, Guard, Outcome, Resolution, RowKey, Store, StoreError, Swept,
-    TableId, TableSpec, Ticket, ValueType, Write,
+    Batch, Capabilities, Columns, Guard, Known, Outcome, Resolution, RowKey, Store, StoreError,
+    Swept, TableId, TableSpec, Ticket, ValueType, Write,
 };
 
 /// The future a port returns: boxed, because ports are used as `dyn`; one box a batch, never one a key.

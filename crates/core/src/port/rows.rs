@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Batch, BoxFuture, Capabilities, Guard, Outcome, Resolution, RowKey, Store, StoreError, Swept,
-    TableId, TableSpec, Ticket, Timestamp, Write,
+    Batch, BoxFuture, Capabilities, Guard, Known, Outcome, Resolution, RowKey, Store, StoreError,
+    Swept, TableId, TableSpec, Ticket, Timestamp, Write,
 };
+use crate::delta::sum;
 use crate::entry::{Change, Entry};
 use crate::key::Key;
 use crate::version::{GENERATION_MAX, Version};
@@ -256,30 +257,71 @@ impl<R: Rows> State<R> {
         &mut self,
         write: &Write,
         now: Timestamp,
-    ) -> Result<(Outcome, Option<RowChange>), StoreError> {
+    ) -> Result<(Outcome, Vec<RowChange>), StoreError> {
         let table = self.table(write.table)?;
         let row = self.rows.get(&table, &write.key)?;
-        let known = row.as_ref().map_or(Version::NONE, Row::version);
+        let newest = row.as_ref().map_or(Version::NONE, Row::version);
         let empty = row.is_none();
-        let live = row.and_then(|row| row.live(now)).map(|entry| entry.version);
-        let version = match write.guard.admit(live, known) {
-            Err(outcome) => return Ok((outcome, None)),
-            Ok(Some(version)) => in_range(version)?,
-            Ok(None) => self.issue(known)?,
+        let live = row.and_then(|row| row.live(now));
+        let mark = write.guard.once_key(&write.key);
+        let once = match &mark {
+            Some(mark) => self.rows.get(&marks(&table), mark)?,
+            None => None,
         };
-        let row = match write.change.to_entry(version) {
-            Some(entry) => Row::Present(entry),
-            None => Row::Deleted { version, at: now },
+        let known = Known {
+            live: live.as_ref().map(|entry| entry.version),
+            newest,
+            once: once.as_ref().map_or(Version::NONE, Row::version),
         };
+        let admitted = match write.guard.admit(known) {
+            Err(outcome) => return Ok((outcome, Vec::new())),
+            Ok(admitted) => admitted,
+        };
+        let brought = in_range(write.guard.version().unwrap_or(Version::NONE))?;
+        let version = match admitted {
+            Some(version) => version,
+            None => self.issue(newest)?,
+        };
+        let existed = live.is_some();
+        let (outcome, row) = match &write.change {
+            Change::Add { by } => {
+                let present = live.as_ref().map(|entry| &*entry.value);
+                let value = sum(present, *by).map_err(|e| StoreError::refused(None, e))?;
+                let expires_at = live.and_then(|entry| entry.expires_at);
+                let entry = Entry {
+                    value: Bytes::from(value.to_string()),
+                    expires_at,
+                    version,
+                };
+                let added = Outcome::Added {
+                    version,
+                    existed,
+                    value,
+                    expires_at,
+                };
+                (added, Row::Present(entry))
+            }
+            change => {
+                let row = match change.to_entry(version) {
+                    Some(entry) => Row::Present(entry),
+                    None => Row::Deleted { version, at: now },
+                };
+                (Outcome::Applied { version, existed }, row)
+            }
+        };
+        let mut changes = Vec::new();
+        if let Some(key) = mark {
+            let (table, version) = (marks(&table), brought);
+            let row = Some(Row::Deleted { version, at: now });
+            changes.push(RowChange { table, key, row });
+        }
         // Deletes of keys that never were must not fill the database, unless a late write is to be expected.
         let forgettable = empty && write.change == Change::Delete && write.guard == Guard::Always;
-        let change = (!forgettable).then(|| RowChange {
-            table,
-            key: write.key.clone(),
-            row: Some(row),
-        });
-        let existed = live.is_some();
-        Ok((Outcome::Applied { version, existed }, change))
+        if !forgettable {
+            let (key, row) = (write.key.clone(), Some(row));
+            changes.push(RowChange { table, key, row });
+        }
+        Ok((outcome, changes))
     }
 
     /// Hands every row of a table after `after` to `visit`, until that says stop.
@@ -327,21 +369,38 @@ impl<R: Rows> State<R> {
             }
             expired.len() < limit || old.len() < limit
         })?;
+        let (of_marks, mut old_marks) = (marks(table), Vec::new());
+        self.each(&of_marks, None, |key, row| {
+            if matches!(row, Row::Deleted { at, .. } if now.since(at) > remember) {
+                old_marks.push(key);
+            }
+            old_marks.len() < limit
+        })?;
         let swept = Swept {
             expired: expired.len() as u64,
-            forgotten: old.len() as u64,
+            forgotten: (old.len() + old_marks.len()) as u64,
         };
         let change = |(key, row)| RowChange {
             table: Arc::clone(table),
             key,
             row,
         };
-        let changes: Vec<_> = expired.into_iter().chain(old).map(change).collect();
+        let mut changes: Vec<_> = expired.into_iter().chain(old).map(change).collect();
+        changes.extend(old_marks.into_iter().map(|key| RowChange {
+            table: Arc::clone(&of_marks),
+            key,
+            row: None,
+        }));
         if !changes.is_empty() {
             self.rows.put(changes)?;
         }
         Ok(swept)
     }
+}
+
+/// Where the marks of writes that apply once are kept, each as the version of a deleted key.
+fn marks(table: &str) -> Arc<str> {
+    format!("tidegate_once:{table}").into()
 }
 
 /// Databases count in signed integers.

@@ -101,26 +101,92 @@ pub enum Guard {
     /// the store issues the version. What a change that depends on the present value uses.
     Unchanged(Option<Version>),
     /// Only if the version is newer than what the store holds and than what it remembers of a deleted key;
-    /// the row takes this version. What a flush uses. Applying the same write twice is the same as once.
+    /// the row takes this version. Applying the same write twice is the same as once.
     IfNewer(Version),
+    /// What a flush uses: the row takes `version` if it is still what the write was made over. Applying the
+    /// same write twice is the same as once; a row that is not as believed is left alone and its version
+    /// told, for the caller to decide whose write it is.
+    Flush {
+        /// The version the write was made over; [`Version::NONE`] if the key was absent (an expired row is
+        /// absent); nothing if it was not looked at, and then anything older than `version` will do.
+        base: Option<Version>,
+        /// The version of the write.
+        version: Version,
+    },
+    /// Only if no write of the key under this guard, with this or a later version of the same generation, was
+    /// applied before; what else happened to the row is no matter. The row takes the version, or one greater
+    /// than what is known if that is newer already. What an addition uses: however often it is sent, it is
+    /// applied once, also where others write the row in between. The mark that tells is kept as long as the
+    /// version of a deleted key.
+    Once(Version),
+}
+
+/// What a store knows of a key when it decides on a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Known {
+    /// The version of the row, if it is live: there and not expired.
+    pub live: Option<Version>,
+    /// The newest of its row, expired or not, and of what is remembered of a deletion.
+    pub newest: Version,
+    /// For [`Guard::Once`]: the last version of the guard's generation that was applied under this guard.
+    pub once: Version,
 }
 
 impl Guard {
-    /// What this guard says of a key of which the store holds the `live` version, if it is present, and
-    /// knows `known`: the newest of its row, expired or not, and of what it remembers of a deletion.
-    ///
-    /// The version the write brings, or nothing if the store is to issue one greater than `known`.
+    /// Whether and under which version a write of this guard applies, by what is known of its key: the
+    /// version the write brings, or nothing if the store is to issue one greater than the newest known.
     ///
     /// # Errors
     /// The outcome of a write that does not apply.
-    pub fn admit(self, live: Option<Version>, known: Version) -> Result<Option<Version>, Outcome> {
+    pub fn admit(self, known: Known) -> Result<Option<Version>, Outcome> {
         match self {
             Self::Always => Ok(None),
-            Self::Unchanged(expected) if expected == live => Ok(None),
+            Self::Unchanged(expected) if expected == known.live => Ok(None),
             Self::Unchanged(_) => Err(Outcome::Changed),
-            Self::IfNewer(version) if version > known => Ok(Some(version)),
+            Self::IfNewer(version) if version > known.newest => Ok(Some(version)),
             Self::IfNewer(_) => Err(Outcome::Superseded),
+            Self::Flush { base, version } => {
+                let expected = match base {
+                    Some(Version::NONE) => known.live.is_none() && version > known.newest,
+                    Some(base) => base == known.newest && version > base,
+                    None => version > known.newest,
+                };
+                match expected {
+                    true => Ok(Some(version)),
+                    // No version is newer than nothing, so a write of that version is of no use.
+                    false if version == known.newest => Err(Outcome::Superseded),
+                    false => Err(Outcome::Conflict {
+                        newest: known.newest,
+                    }),
+                }
+            }
+            Self::Once(version) if version <= known.once => Err(Outcome::Superseded),
+            Self::Once(version) if version > known.newest => Ok(Some(version)),
+            Self::Once(_) => Ok(None),
         }
+    }
+
+    /// The version that comes with the guard, if the caller numbers the write.
+    #[must_use]
+    pub fn version(self) -> Option<Version> {
+        match self {
+            Self::Always | Self::Unchanged(_) => None,
+            Self::IfNewer(version) | Self::Flush { version, .. } | Self::Once(version) => {
+                Some(version)
+            }
+        }
+    }
+
+    /// The key under which a store that keeps marks of [`Guard::Once`] beside the versions of deleted keys
+    /// keeps this one: the generation, eight bytes, the greatest first, and then the key.
+    #[must_use]
+    pub fn once_key(self, key: &Key) -> Option<Key> {
+        let Self::Once(version) = self else {
+            return None;
+        };
+        let mut bytes = version.generation().to_be_bytes().to_vec();
+        bytes.extend_from_slice(key.as_bytes());
+        Some(Key::copy_from(&bytes))
     }
 }
 
@@ -156,10 +222,39 @@ pub enum Outcome {
         /// Whether a live row (one not expired) was there before.
         existed: bool,
     },
+    /// A [`Change::Add`] is in the store.
+    Added {
+        /// The version of the row now.
+        version: Version,
+        /// Whether a live row was there before.
+        existed: bool,
+        /// What the row came to.
+        value: i64,
+        /// The end of life of the row, which an addition leaves as it is.
+        expires_at: Option<Timestamp>,
+    },
     /// [`Guard::IfNewer`]: the store already has, or remembers deleting, this or a newer version.
+    /// [`Guard::Flush`]: exactly this version. [`Guard::Once`]: the write was applied before.
     Superseded,
+    /// [`Guard::Flush`]: the row is not what the write was made over; nothing was written.
+    Conflict {
+        /// The newest version the store has of the key, or remembers of its deletion;
+        /// [`Version::NONE`] if it knows nothing.
+        newest: Version,
+    },
     /// [`Guard::Unchanged`]: the row is not as the caller believed; nothing was written.
     Changed,
+}
+
+impl Outcome {
+    /// The version under which the write is in the store, if it was applied.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        match self {
+            Self::Applied { version, .. } | Self::Added { version, .. } => Some(*version),
+            Self::Superseded | Self::Conflict { .. } | Self::Changed => None,
+        }
+    }
 }
 
 /// Names a batch whose commit was not answered, for [`Store::resolve`].
@@ -329,6 +424,10 @@ pub trait Store: Send + Sync + 'static {
     /// delete. A delete that removed a row, and a guarded delete in any case, leaves its version remembered
     /// until [`Store::sweep`] drops it.
     ///
+    /// A [`Change::Add`] reads the row under its lock, as text of a whole number
+    /// ([`integer`](crate::integer)), and answers [`Outcome::Added`]; a live row keeps its end of life. What is no
+    /// such number, or would leave the range of `i64`, is [`StoreError::Refused`] with the item's index.
+    ///
     /// If the future is dropped the batch is wholly applied or wholly not, and which is not known.
     ///
     /// # Errors
@@ -353,7 +452,8 @@ pub trait Store: Send + Sync + 'static {
     fn count(&self, table: TableId, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Removes at most `limit` expired rows of a table, remembering their versions, and drops at most
-    /// `limit` of the table's remembered versions older than `remember`.
+    /// `limit` of the table's remembered versions older than `remember`, and as many marks of
+    /// [`Guard::Once`].
     fn sweep(
         &self,
         table: TableId,
@@ -377,7 +477,7 @@ impl Write {
     pub fn value(&self) -> Option<&Bytes> {
         match &self.change {
             Change::Put { value, .. } => Some(value),
-            Change::Delete => None,
+            Change::Add { .. } | Change::Delete => None,
         }
     }
 
@@ -386,7 +486,7 @@ impl Write {
     pub fn expires_at(&self) -> Option<Timestamp> {
         match self.change {
             Change::Put { expires_at, .. } => expires_at,
-            Change::Delete => None,
+            Change::Add { .. } | Change::Delete => None,
         }
     }
 }

@@ -156,7 +156,7 @@ pub(crate) fn settle(
                 }
             }
             // Not what an unguarded write is answered.
-            Ok(Outcome::Superseded) => {
+            Ok(Outcome::Superseded | Outcome::Conflict { .. } | Outcome::Added { .. }) => {
                 layer.near.remove(key.as_bytes());
                 let error = Error::new(ErrorKind::Refused, "the store has something newer");
                 fail(layer, &mut state, road, prepared.work, &error, &mut answers);

@@ -220,7 +220,7 @@ impl FaultyStore {
             return Err(StoreError::refused(Some("23514"), "simulated constraint"));
         }
         let faults = self.state().faults;
-        let is_flush = |guard| matches!(guard, Guard::IfNewer(_));
+        let is_flush = |guard| matches!(guard, Guard::IfNewer(_) | Guard::Flush { .. });
         let unknown = self.shared.random.chance(faults.unknown);
         if unknown
             && batch.writes.iter().all(|write| is_flush(write.guard))
@@ -286,7 +286,7 @@ impl FaultyStore {
         let faults = self.state().faults;
         if faults.ignores_guards {
             for write in &mut batch.writes {
-                if let Guard::IfNewer(_) = write.guard {
+                if let Guard::IfNewer(_) | Guard::Flush { .. } = write.guard {
                     write.guard = Guard::Always;
                 }
             }

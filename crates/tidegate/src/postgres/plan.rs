@@ -93,7 +93,7 @@ pub(super) fn check(table: &Table, write: &Write) -> Result<(), String> {
             columns.key, table.name
         ));
     }
-    if let Guard::IfNewer(version) = write.guard
+    if let Some(version) = write.guard.version()
         && i64::try_from(version.raw()).is_err()
     {
         return Err("the version is out of range".into());

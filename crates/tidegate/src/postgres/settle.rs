@@ -68,7 +68,7 @@ pub(super) async fn wait(pause: Duration) {
 async fn is_there(pool: &Pool, plan: &Plan<'_>, outcomes: &[Outcome]) -> Result<bool, StoreError> {
     for group in &plan.groups {
         for (item, write) in &group.writes {
-            let Outcome::Applied { version, .. } = outcomes[*item] else {
+            let Some(version) = outcomes[*item].version() else {
                 continue;
             };
             let mut lease = pool.get().await?;

@@ -149,7 +149,7 @@ fn no_table(id: TableId) -> StoreError {
 }
 
 /// Version, end of life and value from the columns after the first.
-fn entry(row: &Row, values: Values) -> Result<Entry, Error> {
+pub(super) fn entry(row: &Row, values: Values) -> Result<Entry, Error> {
     let text = |column| {
         let text: Option<&str> = row.try_get(column)?;
         Ok(text.map(|text| Bytes::copy_from_slice(text.as_bytes())))
@@ -403,7 +403,8 @@ impl Store for PostgresStore {
             let now = Moment::at_most(now);
             let end = now.end();
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let (table, common) = (&table, &self.common);
+            let once_name = apply::once_name(&table);
+            let (table, common, once_name) = (&table, &self.common, &once_name);
             let swept = self.call(move |mut lease| async move {
                 let done = async {
                     let name = &table.name;
@@ -413,10 +414,12 @@ impl Store for PostgresStore {
                         statements.push((sweep, vec![&end, &limit, name, &now]));
                     }
                     let forget = lease.prepare(&table.sql.forget).await?;
-                    statements.push((forget, vec![name, &before, &limit]));
+                    statements.push((forget.clone(), vec![name, &before, &limit]));
+                    statements.push((forget, vec![once_name, &before, &limit]));
                     let mut rows =
                         apply::under_shared_lock(common, &mut lease, table, statements).await?;
-                    let forgotten = rows.pop().map_or(0, |rows| rows.len() as u64);
+                    let forgotten = rows.split_off(rows.len().saturating_sub(2));
+                    let forgotten = forgotten.iter().map(|rows| rows.len() as u64).sum();
                     let removed = rows.iter().flatten().next();
                     let expired = removed.map_or(0, |row| row.get::<_, i64>(0).unsigned_abs());
                     let swept = Swept { expired, forgotten };

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
-use tidegate_core::port::{Batch, Guard, Outcome, StoreError, Swept, TableId, Timestamp, Write};
-use tidegate_core::{Change, GENERATION_MAX, Version};
+use tidegate_core::port::{
+    Batch, Guard, Known, Outcome, StoreError, Swept, TableId, Timestamp, Write,
+};
+use tidegate_core::{Change, GENERATION_MAX, Key, Version, sum};
 use tokio::sync::oneshot;
 
 use super::error;
@@ -138,6 +140,7 @@ impl Versions {
 
 /// The statements of one table, at hand for a batch.
 struct Prepared<'a> {
+    connection: &'a Connection,
     table: &'a Table,
     look: CachedStatement<'a>,
     insert: CachedStatement<'a>,
@@ -156,6 +159,7 @@ const REMEMBER: &str = "insert into tidegate_tombstone (table_name, key, version
 impl<'a> Prepared<'a> {
     fn new(connection: &'a Connection, table: &'a Table) -> rusqlite::Result<Self> {
         Ok(Self {
+            connection,
             table,
             look: connection.prepare_cached(&table.sql.look)?,
             insert: connection.prepare_cached(&table.sql.insert)?,
@@ -175,7 +179,7 @@ impl<'a> Prepared<'a> {
         let name = self.table.name.as_str();
         let key = table::key(&write.key);
         let now = table::millis(now);
-        if let Guard::IfNewer(version) = write.guard
+        if let Some(version) = write.guard.version()
             && i64::try_from(version.raw()).is_err()
         {
             return Err(StoreError::refused(None, "the version is out of range"));
@@ -193,17 +197,52 @@ impl<'a> Prepared<'a> {
         });
         let (row, remembered) = found.map_err(refused)?;
         let live = row.filter(|row| row.1).map(|row| row.0);
-        let known = row
+        let newest = row
             .map(|row| row.0)
             .max(remembered)
             .unwrap_or(Version::NONE);
-        let version = match write.guard.admit(live, known) {
+        let mark = write.guard.once_key(&write.key);
+        let once = match &mark {
+            Some(mark) => self.once(mark).map_err(refused)?,
+            None => Version::NONE,
+        };
+        let known = Known { live, newest, once };
+        let version = match write.guard.admit(known) {
             Err(outcome) => return Ok(outcome),
             Ok(Some(version)) => version,
-            Ok(None) => versions.issue(known)?,
+            Ok(None) => versions.issue(newest)?,
         };
         let number = version.raw().cast_signed();
-        match &write.change {
+        if let (Some(mark), Some(brought)) = (&mark, write.guard.version()) {
+            let (key, brought) = (table::key(mark), brought.raw().cast_signed());
+            let marked = params![once_name(name), key, brought, now];
+            self.remember.execute(marked).map_err(refused)?;
+        }
+        let existed = live.is_some();
+        let mut outcome = Outcome::Applied { version, existed };
+        let sum = match write.change {
+            Change::Add { by } => {
+                let present = match live {
+                    Some(_) => Some(self.present(&key).map_err(refused)?),
+                    None => None,
+                };
+                let text = present.as_ref().map(|present| &*present.0);
+                let value = sum(text, by).map_err(|e| StoreError::refused(None, e))?;
+                let expires_at = present.and_then(|present| present.1);
+                outcome = Outcome::Added {
+                    version,
+                    existed,
+                    value,
+                    expires_at,
+                };
+                Some(Change::Put {
+                    value: value.to_string().into(),
+                    expires_at,
+                })
+            }
+            Change::Put { .. } | Change::Delete => None,
+        };
+        match sum.as_ref().unwrap_or(&write.change) {
             Change::Put { value, expires_at } => {
                 let value = self.table.value(value)?;
                 let expires_at = self.table.expiry(*expires_at)?;
@@ -226,7 +265,7 @@ impl<'a> Prepared<'a> {
                     ));
                 }
             }
-            Change::Delete => {
+            Change::Add { .. } | Change::Delete => {
                 if row.is_some() {
                     self.delete.execute(params![key]).map_err(refused)?;
                 }
@@ -237,9 +276,35 @@ impl<'a> Prepared<'a> {
                 }
             }
         }
-        let existed = live.is_some();
-        Ok(Outcome::Applied { version, existed })
+        Ok(outcome)
     }
+
+    /// The last version that was applied under this mark.
+    fn once(&self, mark: &Key) -> rusqlite::Result<Version> {
+        const LOOK: &str =
+            "select version from tidegate_tombstone where table_name = ?1 and key = ?2";
+        let mut look = self.connection.prepare_cached(LOOK)?;
+        let asked = params![once_name(&self.table.name), table::key(mark)];
+        let version = look
+            .query_row(asked, |row| row.get::<_, i64>(0))
+            .optional()?;
+        Ok(version.map_or(Version::NONE, |v| Version::from_raw(v.unsigned_abs())))
+    }
+
+    /// Value and end of life of a row that is there.
+    fn present(&self, key: &ToSqlOutput<'_>) -> rusqlite::Result<(Vec<u8>, Option<Timestamp>)> {
+        let mut present = self.connection.prepare_cached(&self.table.sql.present)?;
+        present.query_row(params![key], |row| {
+            let ends: Option<i64> = row.get(1)?;
+            let ends = ends.map(|at| Timestamp::from_millis(u64::try_from(at).unwrap_or(0)));
+            Ok((table::bytes(row.get_ref(0)?), ends))
+        })
+    }
+}
+
+/// Where the marks of [`Guard::Once`] of a table are kept, among the versions of deleted keys.
+fn once_name(table: &str) -> String {
+    format!("{table} (once)")
 }
 
 fn apply(connection: &Connection, waiting: &Waiting, versions: &mut Versions) -> Answer {
@@ -343,7 +408,9 @@ pub(super) fn sweep(
             swept.expired = rows.len() as u64;
         }
         let mut forget = connection.prepare_cached(FORGET)?;
-        swept.forgotten = forget.execute(params![table.name, before, limit])? as u64;
+        for name in [table.name.clone(), once_name(&table.name)] {
+            swept.forgotten += forget.execute(params![name, before, limit])? as u64;
+        }
         Ok(swept)
     })
 }

@@ -35,6 +35,8 @@ pub(super) struct Statements {
     pub(super) look: String,
     /// Value, version and end of life of a live key; `?2` is now.
     pub(super) load: String,
+    /// Value and end of life of a row, live or not.
+    pub(super) present: String,
     /// A row that is not there: `?2` value, `?3` version, then the end of life and now, as far as the table
     /// has columns for them.
     pub(super) insert: String,
@@ -432,6 +434,7 @@ impl Statements {
                 "select {value}, {version}, {expiry} from {table} where {key} = ?1 and {}",
                 live("?2"),
             ),
+            present: format!("select {value}, {expiry} from {table} where {key} = ?1"),
             insert,
             update,
             delete: format!("delete from {table} where {key} = ?1"),

@@ -242,6 +242,7 @@ async fn kinds_and_tables_mix_in_a_batch(scene: Scene) {
             Outcome::Applied { existed: false, .. } => "new",
             Outcome::Superseded => "superseded",
             Outcome::Changed => "changed",
+            other => panic!("{other:?}"),
         })
         .collect();
     let expected = "new over new over changed over new over superseded new new new";

@@ -18,12 +18,14 @@
 //! # });
 //! ```
 //!
-//! The cases in reading order: rows (what was put is loaded, scanned, counted), versions, guards,
-//! expiry, races (many writers at once) and model (random batches against the reference).
+//! The cases in reading order: rows (what was put is loaded, scanned, counted), versions, guards, flushes
+//! (what a write was made over), additions, expiry, races (many writers at once) and model (random batches against the reference).
 
 #![expect(clippy::unwrap_used, reason = "a suite fails by panic, like any test")]
 
+mod additions;
 mod expiry;
+mod flushes;
 mod guards;
 mod model;
 mod races;
@@ -134,6 +136,8 @@ pub fn cases() -> Vec<Case> {
         rows::CASES,
         versions::CASES,
         guards::CASES,
+        flushes::CASES,
+        additions::CASES,
         expiry::CASES,
         races::CASES,
         model::CASES,

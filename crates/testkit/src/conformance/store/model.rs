@@ -16,7 +16,9 @@ use super::{Keys, case_table};
 
 case_table!(random_batches_end_as_in_the_reference);
 
-const ROUNDS: usize = 120;
+const ROUNDS: usize = 200;
+/// Kinds of guards.
+const KINDS: u8 = 10;
 
 /// One of the two stores: what it last said of each key.
 struct Side {
@@ -44,7 +46,19 @@ impl Side {
             2 => Guard::Unchanged(said),
             3 => Guard::Unchanged(None),
             4 => Guard::IfNewer(said.unwrap_or(floor).minus(intent.ahead % 2)),
-            _ => Guard::IfNewer(said.unwrap_or(floor).plus(1 + intent.ahead)),
+            5 => Guard::IfNewer(said.unwrap_or(floor).plus(1 + intent.ahead)),
+            kind => Guard::Flush {
+                base: match kind {
+                    6 => Some(said.unwrap_or(Version::NONE)),
+                    7 => Some(said.map_or(floor, |said| said.minus(1))),
+                    8 => Some(Version::NONE),
+                    _ => None,
+                },
+                version: match intent.ahead {
+                    0 => said.unwrap_or(floor),
+                    ahead => said.unwrap_or(floor).plus(ahead),
+                },
+            },
         };
         Write {
             table: self.tables[intent.table],
@@ -62,9 +76,10 @@ impl Side {
                 let said = self
                     .said
                     .insert((intent.table, intent.key.clone()), *version);
-                // The kind that brings what was said before may be taken where nothing was remembered.
+                // Kinds that bring what was said before may be taken where nothing was remembered.
                 let rises = said.is_none_or(|said| said < *version);
-                assert!(rises || intent.kind == 4, "{:?}", intent.key);
+                let brings_said = intent.kind == 4 || (intent.kind > 5 && intent.ahead == 0);
+                assert!(rises || brings_said, "{:?}", intent.key);
             }
         }
         outcomes
@@ -77,6 +92,9 @@ fn plain(outcome: &Outcome) -> (u8, bool) {
         Outcome::Applied { existed, .. } => (0, *existed),
         Outcome::Superseded => (1, false),
         Outcome::Changed => (2, false),
+        // Versions differ between the two.
+        Outcome::Conflict { newest } => (3, *newest == Version::NONE),
+        Outcome::Added { existed, .. } => (4, *existed),
     }
 }
 
@@ -113,7 +131,7 @@ async fn random_batches_end_as_in_the_reference(scene: Scene) {
         now = now.after(Duration::from_millis(random.u64(0..20)));
         let mut intents = Vec::new();
         random.shuffle(&mut keys);
-        let one_kind = (random.bool()).then(|| random.u8(0..6));
+        let one_kind = (random.bool()).then(|| random.u8(0..KINDS));
         for key in &keys[..random.usize(1..=keys.len())] {
             let value = scene.value(&format!("{round}:{}", random.u16(..)));
             let expires_at =
@@ -126,7 +144,7 @@ async fn random_batches_end_as_in_the_reference(scene: Scene) {
                 table: usize::from(random.u8(0..4) == 0),
                 key: key.clone(),
                 change,
-                kind: one_kind.unwrap_or_else(|| random.u8(0..6)),
+                kind: one_kind.unwrap_or_else(|| random.u8(0..KINDS)),
                 ahead: random.u64(0..5),
             });
         }

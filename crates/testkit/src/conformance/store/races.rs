@@ -85,6 +85,7 @@ async fn expect_newest(scene: &Scene, history: History) {
                 assert_eq!(found.version, version, "of {key:?}");
                 assert_eq!(found.value, value, "of {key:?}");
             }
+            Change::Add { .. } => unreachable!("nothing is added here"),
         }
     }
 }
