@@ -2,27 +2,35 @@
 //!
 //! Promises beyond the contract of [`Store`](tidegate_core::port::Store):
 //!
-//! - A batch is one transaction and mostly two round trips: all statements are sent at once, then the commit.
+//! - A batch is one transaction. Unguarded puts of one table are one statement and one round trip; other batches are
+//!   mostly two: all statements are sent at once, then the commit.
 //! - The version of a write is a number of the sequence, or one more than the version found under the row's
 //!   lock if that is greater; so the order of versions of a key is the order of commits, whatever number of
 //!   processes write.
 //! - A commit whose answer was lost is asked after on another connection before anything is reported.
-//! - A server that hangs holds a call no longer than [`PostgresConfig::timeout`].
+//! - What was told not to be written is not written later, and a batch whose caller went away does not come after
+//!   a batch that is sent later through the same store.
+//! - A server that hangs holds a call no longer than [`PostgresConfig::timeout`], and no more than five seconds
+//!   longer if it is to be asked what became of a batch.
 //!
 //! # How writers keep out of each other's way
 //!
 //! Every transaction that writes holds a shared advisory lock on its tables, and rows are locked in the order
-//! of their keys. Most batches take the *plain* way: one upsert per table that leaves aside whatever is not
-//! plain (an expired row, a newer row), and a look at the remembered deletions. If anything was left aside,
-//! the batch is rolled back and taken the *exact* way: rows are locked, the outcome of every write is decided
+//! of their keys. Puts of one table take *one trip*: an upsert that commits by itself, or is undone if anything about
+//! it is not plain (an expired row, a deletion that is newer). What was undone so, and batches of several tables,
+//! take the *plain* way: one upsert per table that leaves aside whatever is not plain, and a look at the remembered
+//! deletions. If anything was left aside, the batch is rolled back and taken the *exact* way: rows are locked, the outcome of every write is decided
 //! here as the reference does it, then written. A row that is not there cannot be locked; if another writer
 //! made or deleted it in between, or a key that is not there is to be deleted, the batch is taken the exact
 //! way once more *alone*, with the advisory lock held exclusively, where nobody is in between.
 //!
 //! # Beside the tables of classes
 //!
-//! In the first schema of the search path: the sequence `tidegate_version`, `tidegate_meta` (the generation)
-//! and `tidegate_tombstone` (versions of deleted keys). They are made at the start if they are missing.
+//! In the first schema of the search path: the sequence `tidegate_version`, `tidegate_meta` (the generation),
+//! `tidegate_tombstone` (versions of deleted keys), `tidegate_session` (how far each connection has come, to tell
+//! what became of a batch whose answer was lost; rows without use are removed after a day) and the function
+//! `tidegate_newer`. They are made at the start if they are missing. A role that is not let into `tidegate_session`
+//! can use the store all the same, with two trips for each batch.
 //!
 //! # Limits
 //!
@@ -31,7 +39,8 @@
 //! scanned by sorting the table for every page.
 //!
 //! In reading order: [`config`](PostgresConfig), `connect` (connections), `table` (the catalogue), `sql` (the
-//! statements of a table), `plan` (a batch, sorted), `apply` (its transaction), `settle` (an answer that was lost), `store` (the port), `error`.
+//! statements of a table), `plan` (a batch, sorted), `apply` (its transaction), `one_trip` (its one statement),
+//! `settle` and `session` (an answer that was lost), `store` (the port), `error`.
 
 mod apply;
 mod config;
