@@ -16,14 +16,15 @@ pub struct JournalConfig {
     /// Size of a segment file: a multiple of 512, at least 4096; 64 MiB if nothing is said. A record that
     /// needs more gets a segment of its own.
     pub segment_bytes: u64,
-    /// What all files of the journal together may occupy, the segment made ready ahead included: at least
-    /// two segments; 4 GiB if nothing is said. Beyond it appends answer that the journal is full.
+    /// What all files of the journal together may occupy, those made ready ahead included: at least two
+    /// segments; 4 GiB if nothing is said. Beyond it appends answer that the journal is full. When more than
+    /// half of it is in use, the journal asks its owner to move old records that are still needed.
     pub bytes_max: u64,
     /// A sync is shared by appends of up to this many bytes together; 8 MiB if nothing is said. One append
     /// alone may be larger.
     pub group_bytes_max: usize,
-    /// Appends of up to this many bytes wait in memory for the writer, the rest wait to be let in; 64 MiB if
-    /// nothing is said. One append alone may be larger.
+    /// When this many bytes wait in memory for the disk, no further append is let in until some are on it;
+    /// 64 MiB if nothing is said.
     pub queued_bytes_max: usize,
     /// After the disk had no room for the next segment, it is tried again no sooner than this, unless a trim
     /// made room. One second if nothing is said: each try writes up to a segment of zeros.
@@ -64,11 +65,8 @@ impl JournalConfig {
         if self.group_bytes_max == 0 {
             return refuse("group_bytes_max is 0".into());
         }
-        if self.queued_bytes_max == 0 || u32::try_from(self.queued_bytes_max).is_err() {
-            return refuse(format!(
-                "queued_bytes_max is {}, it must be above 0 and below 4 GiB",
-                self.queued_bytes_max
-            ));
+        if self.queued_bytes_max == 0 {
+            return refuse("queued_bytes_max is 0".into());
         }
         Ok(())
     }

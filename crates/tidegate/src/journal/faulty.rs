@@ -89,6 +89,8 @@ pub struct Counts {
     pub writes: u64,
     /// Syncs of the folder.
     pub folder_syncs: u64,
+    /// Bytes read from files.
+    pub read_bytes: u64,
 }
 
 impl FaultyDisk {
@@ -165,6 +167,12 @@ impl FaultyDisk {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// True if a sync waits.
+    #[must_use]
+    pub fn holds_sync(&self) -> bool {
+        self.lock().syncs_waiting > 0
     }
 
     /// What was asked of the disk so far.
@@ -475,11 +483,12 @@ impl FaultyFile {
 
 impl DiskFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.state()?;
+        let mut state = self.state()?;
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = state.files[self.id].shown.get(from..).unwrap_or_default();
         let count = bytes.len().min(buffer.len());
         buffer[..count].copy_from_slice(&bytes[..count]);
+        state.counts.read_bytes += count as u64;
         Ok(count)
     }
 

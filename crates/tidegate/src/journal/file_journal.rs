@@ -1,7 +1,7 @@
 //! The journal's handle: opens the folder, starts the threads, speaks the port.
 
-use std::collections::VecDeque;
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,19 +11,18 @@ use bytes::Bytes;
 use tidegate_core::port::{BoxFuture, Journal, JournalError, Lsn, Replayed};
 use tokio::sync::oneshot;
 
+use super::begin::begin_first;
 use super::config::JournalConfig;
-use super::error::unavailable;
-use super::format::{
-    APPEND_BYTES_MAX, LOCK_NAME, READY_NAME, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SegmentHeader,
-};
-use super::io::{Disk, RealDisk};
+use super::error::{corrupt, unavailable};
+use super::format::{ALIGNMENT, LOCK_NAME, SEGMENT_BYTES_MIN, again_name, ready_name};
+use super::intake::{Intake, Need, Wish, closed};
+use super::io::{Disk, RealDisk, is_full};
 use super::keeper::{self, Request};
-use super::random::random;
-use super::recovery::{Last, recover};
+use super::recovery::{Last, Recovered, recover};
 use super::replay::{self, Cursor};
 use super::segment::{ReadyFile, make_ready};
-use super::shared::{Pending, Shared};
-use super::writer::{Active, Writer, begin_segment};
+use super::shared::Shared;
+use super::writer::{Active, Writer};
 
 /// A [`Journal`] in segment files.
 ///
@@ -68,40 +67,71 @@ impl FileJournal {
                 folder.display()
             )));
         };
-        let recovered = recover(&*disk, &folder)?;
+        let Recovered {
+            segments,
+            last,
+            again,
+            ready,
+        } = recover(&*disk, &folder)?;
         // What an earlier process named or removed may be in the cache alone; from here on it is relied on.
         disk.sync_folder(&folder)
             .map_err(|error| unavailable("sync", &folder, &error))?;
-        let ready = if recovered.ready {
-            reuse_ready(&*disk, &config)?
-        } else {
-            None
-        };
-        let segments = VecDeque::from(recovered.segments);
-        let bytes = segments.iter().map(|segment| segment.bytes).sum::<u64>()
-            + ready.as_ref().map_or(0, |file| file.bytes);
-        let tail = recovered
-            .last
-            .as_ref()
-            .map_or(1, |last| last.reader.next_lsn);
-        let shared = Arc::new(Shared::new(config, disk, segments, bytes, tail));
-        let (active, ready) = match recovered.last {
-            Some(Last { reader, position }) => (
-                Active {
+        let next_ready = ready.iter().max().map_or(0, |number| number + 1);
+        let mut spares = Vec::new();
+        for number in ready {
+            spares.extend(reuse_ready(&*disk, &config, number)?);
+        }
+        let mut bytes = segments.iter().map(|segment| segment.bytes).sum::<u64>()
+            + config.segment_bytes * spares.len() as u64;
+        let (active, tail, segments) = match last {
+            Some(Last { reader, position }) => {
+                let active = Active {
                     header: reader.header,
                     path: reader.path,
                     file: reader.file,
                     position,
-                },
-                ready,
-            ),
-            None => (first_segment(&shared, ready)?, None),
+                };
+                (active, reader.next_lsn, segments)
+            }
+            None => {
+                let (file, first_lsn) = match (again, spares.pop()) {
+                    (Some(lsn), spare) => {
+                        spares.extend(spare);
+                        let file = resume_again(&*disk, &folder, lsn)?;
+                        bytes += file.bytes;
+                        (file, lsn)
+                    }
+                    (None, Some(spare)) => (spare, 1),
+                    (None, None) => {
+                        bytes += config.segment_bytes;
+                        (make_first(&*disk, &config)?, 1)
+                    }
+                };
+                let (active, segment) = begin_first(&*disk, &folder, file, first_lsn)?;
+                (active, first_lsn, vec![segment])
+            }
         };
+        let intake = Intake::new(
+            config.queued_bytes_max,
+            active.header,
+            active.position,
+            tail,
+        );
+        let shared = Arc::new(Shared::new(
+            config,
+            disk,
+            segments.into(),
+            bytes,
+            intake,
+            tail,
+        ));
         let no_thread = |error| unavailable("start a thread for", &folder, &error);
         let (keeper, keeper_thread) =
-            keeper::start(Arc::clone(&shared), ready).map_err(no_thread)?;
-        let writer = Writer::new(Arc::clone(&shared), active, keeper.clone());
-        let thread = writer.start(keeper_thread, lock).map_err(no_thread)?;
+            keeper::start(Arc::clone(&shared), spares, next_ready).map_err(no_thread)?;
+        let writer = Writer::new(Arc::clone(&shared), active);
+        let thread = writer
+            .start(keeper.clone(), keeper_thread, lock)
+            .map_err(no_thread)?;
         Ok(Self {
             shared,
             keeper,
@@ -110,24 +140,65 @@ impl FileJournal {
         })
     }
 
-    /// What the records of an append need in a segment, if they are within the limits.
-    fn encoded_bytes(records: &[Bytes]) -> Result<usize, JournalError> {
-        let mut sum: usize = 0;
-        for record in records {
-            if record.len() > RECORD_BYTES_MAX {
-                return Err(JournalError::full(format_args!(
-                    "a record of {} bytes is over the limit of {RECORD_BYTES_MAX}",
-                    record.len()
-                )));
-            }
-            sum = sum.saturating_add(RECORD_HEADER_BYTES + record.len());
-        }
-        if sum > APPEND_BYTES_MAX {
-            return Err(JournalError::full(format_args!(
-                "an append of {sum} bytes is over the limit of {APPEND_BYTES_MAX}"
+    /// What records need, if they are within the limits.
+    fn need(&self, records: &[Bytes]) -> Result<Need, JournalError> {
+        let need = Need::of(records)?;
+        let config = &self.shared.config;
+        // A segment of their own is made beside the one that is written on.
+        if need.segment_bytes > config.bytes_max - config.segment_bytes {
+            return Err(JournalError::too_large(format_args!(
+                "an append of {} bytes needs more than bytes_max, which is {}, has beside one segment",
+                need.encoded_bytes, config.bytes_max
             )));
         }
-        Ok(sum)
+        Ok(need)
+    }
+
+    fn take(&self, records: &[Bytes], need: Need) -> Result<Lsn, JournalError> {
+        if let Some(error) = self.shared.poison() {
+            return Err(error.clone());
+        }
+        let one_segment = || self.shared.one_segment();
+        let (last, wish) = self.shared.intake.submit(records, need, one_segment)?;
+        if wish == Wish::Prepare {
+            // Without a keeper there is no next segment either, which is told when it is needed.
+            let _ = self.keeper.send(Request::Prepare);
+        }
+        Ok(last)
+    }
+
+    async fn wait_durable(&self, last: Lsn) -> Result<(), JournalError> {
+        if self.shared.durable.reached(last.0).await {
+            Ok(())
+        } else {
+            Err(self.shared.refusal())
+        }
+    }
+
+    async fn wait_for_room(&self, need: Need) -> Result<(), JournalError> {
+        let intake = &self.shared.intake;
+        loop {
+            let written = intake.written.notified();
+            let mut written = std::pin::pin!(written);
+            // From here on nothing that is written is missed.
+            written.as_mut().enable();
+            if let Some(error) = self.shared.poison() {
+                return Err(error.clone());
+            }
+            if intake.is_closed() {
+                return Err(closed());
+            }
+            if intake.has_memory() {
+                break;
+            }
+            written.await;
+        }
+        let (answer, answered) = oneshot::channel();
+        let asked = self.keeper.send(Request::Room { need, answer });
+        match (asked, answered.await) {
+            (Ok(()), Ok(room)) => room,
+            _ => Err(self.shared.refusal()),
+        }
     }
 
     fn join(&self) {
@@ -144,8 +215,12 @@ impl FileJournal {
 }
 
 /// A file that an earlier run made ready, if it has the right size; otherwise it is removed.
-fn reuse_ready(disk: &dyn Disk, config: &JournalConfig) -> Result<Option<ReadyFile>, JournalError> {
-    let path = config.path.join(READY_NAME);
+fn reuse_ready(
+    disk: &dyn Disk,
+    config: &JournalConfig,
+    number: u64,
+) -> Result<Option<ReadyFile>, JournalError> {
+    let path = config.path.join(ready_name(number));
     let failed = |error| unavailable("open", &path, &error);
     let file = disk.open(&path).map_err(failed)?;
     if file.bytes().map_err(failed)? == config.segment_bytes {
@@ -160,83 +235,75 @@ fn reuse_ready(disk: &dyn Disk, config: &JournalConfig) -> Result<Option<ReadyFi
     Ok(None)
 }
 
-fn first_segment(shared: &Shared, ready: Option<ReadyFile>) -> Result<Active, JournalError> {
-    let bytes = shared.config.segment_bytes;
-    let ready = match ready {
-        Some(ready) => ready,
-        None => {
-            let path = shared.config.path.join("first.partial");
-            let made = make_ready(&*shared.disk, path.clone(), bytes, &|| false);
-            let made = made.map_err(|error| {
-                if super::io::is_full(&error) {
-                    JournalError::full(format_args!("prepare {}: {error}", path.display()))
-                } else {
-                    unavailable("prepare", &path, &error)
-                }
-            })?;
-            shared.bytes.fetch_add(bytes, Ordering::AcqRel);
-            made
+/// The file of a segment that was about to start over.
+fn resume_again(disk: &dyn Disk, folder: &Path, lsn: u64) -> Result<ReadyFile, JournalError> {
+    let path = folder.join(again_name(lsn));
+    let failed = |error| unavailable("open", &path, &error);
+    let file = disk.open(&path).map_err(failed)?;
+    let bytes = file.bytes().map_err(failed)?;
+    if bytes < SEGMENT_BYTES_MIN || !bytes.is_multiple_of(ALIGNMENT) {
+        return Err(corrupt(
+            &path,
+            bytes,
+            "the file has not the size of a segment",
+        ));
+    }
+    Ok(ReadyFile { path, file, bytes })
+}
+
+/// The file of a new journal's first segment.
+fn make_first(disk: &dyn Disk, config: &JournalConfig) -> Result<ReadyFile, JournalError> {
+    let path = config.path.join("first.partial");
+    let bytes = config.segment_bytes;
+    make_ready(disk, &path, path.clone(), bytes, &|| false).map_err(|error| {
+        if is_full(&error) {
+            JournalError::full(format_args!("prepare {}: {error}", path.display()))
+        } else {
+            unavailable("prepare", &path, &error)
         }
-    };
-    let header = SegmentHeader {
-        journal_id: random(),
-        first_lsn: 1,
-        salt: random(),
-        bytes,
-    };
-    begin_segment(shared, ready, header)
+    })
 }
 
 impl Journal for FileJournal {
-    /// An append within a group of others is never split over two segments. Beyond the port's contract: when
-    /// `queued_bytes_max` bytes wait already, it waits for room before anything is written; closing the
-    /// journal refuses those that wait so.
+    /// Records of one submission are never split over two segments.
+    fn submit(&self, records: &[Bytes]) -> Result<Lsn, JournalError> {
+        let need = self.need(records)?;
+        self.take(records, need)
+    }
+
+    fn wait(&self, last: Lsn) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(self.wait_durable(last))
+    }
+
+    fn synced(&self) -> Lsn {
+        Lsn(self.shared.durable.tail() - 1)
+    }
+
+    /// Waits as long as `queued_bytes_max` bytes are on their way to the disk, and for the next segment to be
+    /// made ready.
+    fn room(&self, records: &[Bytes]) -> BoxFuture<'_, Result<(), JournalError>> {
+        let need = self.need(records);
+        Box::pin(async move { self.wait_for_room(need?).await })
+    }
+
     fn append(&self, records: Vec<Bytes>) -> BoxFuture<'_, Result<Lsn, JournalError>> {
+        // Once here, and no box for each step.
         Box::pin(async move {
-            self.shared.usable()?;
-            if records.is_empty() {
-                return Ok(Lsn(self.shared.tail() - 1));
-            }
-            let encoded_bytes = Self::encoded_bytes(&records)?;
-            let permits = encoded_bytes.min(self.shared.config.queued_bytes_max);
-            let room = Arc::clone(&self.shared.room)
-                .acquire_many_owned(u32::try_from(permits).unwrap_or(u32::MAX))
-                .await
-                .map_err(|_| self.shared.refusal())?;
-            let (answer, answered) = oneshot::channel();
-            let pending = Pending {
-                records,
-                encoded_bytes,
-                answer,
-                room,
+            let need = self.need(&records)?;
+            let last = loop {
+                match self.take(&records, need) {
+                    Err(JournalError::Busy { .. }) => self.wait_for_room(need).await?,
+                    taken => break taken?,
+                }
             };
-            if self.shared.queue.push(pending).is_err() {
-                return Err(self.shared.refusal());
-            }
-            answered
-                .await
-                .unwrap_or_else(|_| Err(self.shared.refusal()))
+            drop(records);
+            self.wait_durable(last).await?;
+            Ok(last)
         })
     }
 
-    fn submit(&self, _records: &[Bytes]) -> Result<Lsn, JournalError> {
-        Err(JournalError::unavailable(
-            "the file journal takes appends only",
-        ))
-    }
-
-    fn wait(&self, _last: Lsn) -> BoxFuture<'_, Result<(), JournalError>> {
-        Box::pin(std::future::ready(Err(JournalError::unavailable(
-            "the file journal takes appends only",
-        ))))
-    }
-
-    fn room(&self, _records: &[Bytes]) -> BoxFuture<'_, Result<(), JournalError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
     fn tail(&self) -> Lsn {
-        Lsn(self.shared.tail())
+        Lsn(self.shared.durable.tail())
     }
 
     /// Reads in a blocking task of the runtime. A page ends early, after some 16 MiB, so that a large `limit`
@@ -261,12 +328,13 @@ impl Journal for FileJournal {
     /// Returns when the mark is noted. Whole segments before it are removed in the background, or kept as
     /// the files of later segments; the last segment always stays.
     fn trim(&self, to: Lsn) -> BoxFuture<'_, Result<(), JournalError>> {
+        let to = self.shared.intake.trim(to.0);
         let asked = {
             let segments = self.shared.segments();
             let useful = segments
                 .get(1)
-                .is_some_and(|segment| segment.first_lsn <= to.0);
-            !useful || self.keeper.send(Request::Trim(to.0)).is_ok()
+                .is_some_and(|segment| segment.first_lsn <= to);
+            !useful || self.keeper.send(Request::Trim(to)).is_ok()
         };
         let noted = if asked {
             Ok(())
@@ -276,14 +344,27 @@ impl Journal for FileJournal {
         Box::pin(std::future::ready(noted))
     }
 
+    /// The end of the oldest segment, when the segments in use are more than half of `bytes_max`, or the disk
+    /// is full, and nothing but that segment's records keeps it.
+    fn crowded_before(&self) -> Option<Lsn> {
+        let shared = &self.shared;
+        let (trimmed, full) = (shared.intake.trimmed(), shared.intake.is_full());
+        let segments = shared.segments();
+        let end = segments.get(1)?.first_lsn;
+        let crowded = || {
+            let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
+            used > shared.config.bytes_max / 2
+        };
+        (trimmed < end && (full || crowded())).then_some(Lsn(end))
+    }
+
     fn size_bytes(&self) -> u64 {
         self.shared.bytes.load(Ordering::Acquire)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.shared.queue.close();
-            self.shared.room.close();
+            self.shared.intake.close();
             let mut finished = self.shared.finished.subscribe();
             // The sender lives in `shared`, so waiting cannot fail.
             let _ = finished.wait_for(|finished| *finished).await;
@@ -295,8 +376,7 @@ impl Journal for FileJournal {
 
 impl Drop for FileJournal {
     fn drop(&mut self) {
-        self.shared.queue.close();
-        self.shared.room.close();
+        self.shared.intake.close();
         self.join();
     }
 }
@@ -305,7 +385,7 @@ impl fmt::Debug for FileJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileJournal")
             .field("path", &self.shared.config.path)
-            .field("tail", &self.shared.tail())
+            .field("tail", &self.shared.durable.tail())
             .finish_non_exhaustive()
     }
 }

@@ -4,14 +4,24 @@
 //!
 //! | name | is | made by | goes |
 //! |---|---|---|---|
-//! | `<first lsn, 20 digits>.journal` | a segment | the writer, by renaming a segment made ready | the keeper, when all its records are trimmed, oldest first |
-//! | `next.ready` | a segment made ready ahead | the keeper | becomes the next segment |
-//! | `*.partial` | a segment being filled with zeros | the keeper | renamed when filled and synced; removed at open |
+//! | `<first lsn, 20 digits>.journal` | a segment | the writer, by renaming a segment made ready | renamed or removed by the keeper when all its records are trimmed, oldest first |
+//! | `<number, 20 digits>.ready` | a file for a later segment, of its size and synced; its bytes mean nothing | the keeper, filled with zeros or from a trimmed segment | becomes a segment; removed at open if its size is not the configured one |
+//! | `<first lsn, 20 digits>.again` | a segment that starts over in its own file; its bytes mean nothing | the writer, on a full disk, from the only segment, when all its records are trimmed | becomes the segment of that name, at the latest at open |
+//! | `*.partial` | a file being filled with zeros | the keeper | renamed when filled and synced; removed at open |
 //! | `lock` | held while a process has the journal open | open | stays |
 //!
+//! Other names are left alone, but for `*.journal`, which are refused. A folder with neither a segment nor a
+//! file of the third kind is a new journal, whose first lsn is 1. Beside a file of the third kind there is
+//! never a segment.
+//!
 //! All numbers are little-endian. A segment is filled with zeros and synced before it is used, so a sync of
-//! records is never a change of the file's length or of its blocks, which costs about four times as much.
-//! A trimmed segment is used again as it is: its old bytes stay, and the salt tells them from records.
+//! records is never a change of the file's length or of its blocks. Space that is only reserved (`fallocate`)
+//! is not enough: its first write changes the blocks' state, which the sync must write as well.
+//!
+//! A file is used again as it is. Its old bytes stay behind the records of its new use, whole groups among
+//! them, at the offsets where groups are looked for. They are never taken for records: each use has a new
+//! random salt in the segment header, and a group counts only if it holds that salt and if its checksum, which
+//! is seeded with it, matches.
 //!
 //! # A segment
 //!
@@ -101,7 +111,8 @@ pub const APPEND_BYTES_MAX: usize = 2 << 30;
 
 pub(super) const SEGMENT_SUFFIX: &str = ".journal";
 pub(super) const PARTIAL_SUFFIX: &str = ".partial";
-pub(super) const READY_NAME: &str = "next.ready";
+const READY_SUFFIX: &str = ".ready";
+const AGAIN_SUFFIX: &str = ".again";
 pub(super) const LOCK_NAME: &str = "lock";
 
 const SEGMENT_MAGIC: [u8; 8] = *b"tidegate";
@@ -121,7 +132,31 @@ pub(super) fn segment_name(first_lsn: u64) -> String {
 
 /// The first lsn in a segment's file name; none if it is not one.
 pub(super) fn segment_lsn(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SEGMENT_SUFFIX)?;
+    number(name, SEGMENT_SUFFIX)
+}
+
+/// The file name of a segment that starts over with `first_lsn`.
+pub(super) fn again_name(first_lsn: u64) -> String {
+    format!("{first_lsn:020}{AGAIN_SUFFIX}")
+}
+
+/// The first lsn in the name of a segment that starts over; none if it is not one.
+pub(super) fn again_lsn(name: &str) -> Option<u64> {
+    number(name, AGAIN_SUFFIX)
+}
+
+/// The file name of a segment made ready ahead.
+pub(super) fn ready_name(number: u64) -> String {
+    format!("{number:020}{READY_SUFFIX}")
+}
+
+/// The number in the name of a segment made ready ahead; none if it is not one.
+pub(super) fn ready_number(name: &str) -> Option<u64> {
+    number(name, READY_SUFFIX)
+}
+
+fn number(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
     (digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit()))
         .then(|| digits.parse().ok())
         .flatten()
@@ -366,7 +401,7 @@ mod tests {
     fn names_hold_the_first_lsn() {
         assert_eq!(segment_name(7), "00000000000000000007.journal");
         assert_eq!(segment_lsn(&segment_name(u64::MAX)), Some(u64::MAX));
-        for odd in ["7.journal", "next.ready", "+0000000000000000007.journal"] {
+        for odd in ["7.journal", &ready_name(7), "+0000000000000000007.journal"] {
             assert_eq!(segment_lsn(odd), None, "{odd}");
         }
     }

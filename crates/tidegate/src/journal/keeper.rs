@@ -1,39 +1,39 @@
-//! The thread that makes segments ready ahead of the writer and removes those that are trimmed, so that the
-//! writer waits for neither.
+//! The thread that makes segments ready ahead of the writer and removes those that are trimmed, so that
+//! neither the writer nor who submits waits for that.
 //!
 //! It answers its requests in order: a trim that was asked for before an append has made its room by the time
-//! that append needs a segment.
+//! that append asks for it.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidegate_core::port::JournalError;
+use tokio::sync::oneshot;
 
 use super::error::{poisoned, unavailable};
-use super::format::READY_NAME;
+use super::format::{PARTIAL_SUFFIX, ready_name};
+use super::intake::Need;
 use super::io::is_full;
 use super::segment::{ReadyFile, SegmentFile, make_ready};
 use super::shared::Shared;
 
-/// The file in which a segment of unusual size is made; removed at open like all of this ending.
-const LARGE_PARTIAL_NAME: &str = "large.partial";
-const NEXT_PARTIAL_NAME: &str = "next.partial";
-/// The file that was handed to the writer, until the writer names it as a segment.
-const BEGIN_PARTIAL_NAME: &str = "begin.partial";
+/// Files of trimmed segments that are kept for later ones, beside the next: as many as a flush of much frees
+/// at once.
+const SPARES_MAX: usize = 4;
 
 /// What the keeper is asked to do.
 pub(super) enum Request {
     /// Have a segment of the usual size ready.
     Prepare,
-    /// Hand over a segment of this size.
-    Segment {
-        bytes: u64,
-        answer: mpsc::SyncSender<Result<ReadyFile, JournalError>>,
+    /// See that records of this need have room; or tell why they have none.
+    Room {
+        need: Need,
+        answer: oneshot::Sender<Result<(), JournalError>>,
     },
     /// Remove the segments whose records are all before this lsn.
     Trim(u64),
@@ -43,16 +43,21 @@ pub(super) enum Request {
 
 pub(super) struct Keeper {
     shared: Arc<Shared>,
-    ready: Option<ReadyFile>,
+    /// All of the usual size.
+    spares: Vec<ReadyFile>,
+    /// The number in the name of the next file made ready.
+    next_ready: u64,
     /// When there was no room last, and what was said.
     full: Option<(Duration, JournalError)>,
     started: Instant,
 }
 
-/// Starts the keeper's thread. `ready` is a segment that an earlier run made ready.
+/// Starts the keeper's thread. `spares` are segments that an earlier run made ready; names from `next_ready`
+/// on are free.
 pub(super) fn start(
     shared: Arc<Shared>,
-    ready: Option<ReadyFile>,
+    spares: Vec<ReadyFile>,
+    next_ready: u64,
 ) -> io::Result<(Sender<Request>, JoinHandle<()>)> {
     let (sender, requests) = channel();
     #[expect(
@@ -62,7 +67,8 @@ pub(super) fn start(
     let started = Instant::now();
     let keeper = Keeper {
         shared,
-        ready,
+        spares,
+        next_ready,
         full: None,
         started,
     };
@@ -81,9 +87,9 @@ impl Keeper {
                         tracing::debug!(%error, "no segment is ready ahead");
                     }
                 }
-                Request::Segment { bytes, answer } => {
-                    // If the writer is gone, the file is removed as a leftover at the next open.
-                    let _ = answer.send(self.segment(bytes));
+                Request::Room { need, answer } => {
+                    // Nobody listens when the future was dropped.
+                    let _ = answer.send(self.room(need));
                 }
                 Request::Trim(to) => self.trim(to),
                 Request::Stop => break,
@@ -91,50 +97,63 @@ impl Keeper {
         }
     }
 
-    fn segment(&mut self, bytes: u64) -> Result<ReadyFile, JournalError> {
-        if bytes == self.shared.config.segment_bytes {
-            self.prepare()?;
-            if let Some(ready) = self.ready.take() {
-                return self.hand_over(ready);
-            }
+    fn room(&mut self, need: Need) -> Result<(), JournalError> {
+        let shared = Arc::clone(&self.shared);
+        let has_place = || shared.intake.has_place(need, || shared.one_segment());
+        if has_place() {
+            return Ok(());
         }
-        if self.over(bytes).is_some() {
-            self.give_up_ready();
-        }
-        self.make(bytes, LARGE_PARTIAL_NAME)
-    }
-
-    /// Gives a file a name of its own before the writer has it: the next one made ready, perhaps while the
-    /// writer still syncs this one's header, must not take its place.
-    fn hand_over(&mut self, mut ready: ReadyFile) -> Result<ReadyFile, JournalError> {
-        let path = self.shared.config.path.join(BEGIN_PARTIAL_NAME);
-        match self.shared.disk.rename(&ready.path, &path) {
-            Ok(()) => {
-                ready.path = path;
-                Ok(ready)
+        let made = if need.segment_bytes <= shared.config.segment_bytes {
+            self.prepare()
+        } else {
+            self.prepare_large(need.segment_bytes)
+        };
+        match made {
+            Ok(()) => Ok(()),
+            Err(error @ JournalError::Full { .. }) => {
+                shared.intake.set_full(true);
+                // The last segment may start over now.
+                if has_place() { Ok(()) } else { Err(error) }
             }
-            Err(error) => {
-                let failed = self.failed("rename", &ready, &error);
-                self.ready = Some(ready);
-                Err(failed)
-            }
+            Err(error) if shared.stopping.load(Ordering::Acquire) => Err(error),
+            Err(error) => Err(shared.set_poison(error)),
         }
     }
 
     fn prepare(&mut self) -> Result<(), JournalError> {
-        if self.ready.is_some() {
+        let segment_bytes = self.shared.config.segment_bytes;
+        if self.shared.intake.has_next() {
             return Ok(());
         }
-        let mut made = self.make(self.shared.config.segment_bytes, NEXT_PARTIAL_NAME)?;
-        let path = self.shared.config.path.join(READY_NAME);
-        if let Err(error) = self.shared.disk.rename(&made.path, &path) {
-            self.shared.bytes.fetch_sub(made.bytes, Ordering::AcqRel);
-            let _ = self.shared.disk.remove(&made.path);
-            return Err(self.failed("rename", &made, &error));
-        }
-        made.path = path;
-        self.ready = Some(made);
+        let file = match self.spares.pop() {
+            Some(spare) => spare,
+            None => self.make(segment_bytes)?,
+        };
+        self.set_next(file);
         Ok(())
+    }
+
+    /// A record too large for the usual segment gets one of its own.
+    fn prepare_large(&mut self, bytes: u64) -> Result<(), JournalError> {
+        while self.over(bytes).is_some() {
+            let Some(spare) = self.spares.pop().or_else(|| self.shared.intake.take_next()) else {
+                break;
+            };
+            self.give_up(&spare)?;
+        }
+        let file = self.make(bytes)?;
+        self.set_next(file);
+        Ok(())
+    }
+
+    fn set_next(&mut self, file: ReadyFile) {
+        if let Some(earlier) = self.shared.intake.set_next(file) {
+            if earlier.bytes == self.shared.config.segment_bytes {
+                self.spares.push(earlier);
+            } else if let Err(error) = self.give_up(&earlier) {
+                tracing::warn!(%error, "a file that is not needed stays until the next start");
+            }
+        }
     }
 
     /// How much `bytes` more would be, if that is too much.
@@ -143,7 +162,7 @@ impl Keeper {
         (would_be > self.shared.config.bytes_max).then_some(would_be)
     }
 
-    fn make(&mut self, bytes: u64, name: &str) -> Result<ReadyFile, JournalError> {
+    fn make(&mut self, bytes: u64) -> Result<ReadyFile, JournalError> {
         if let Some(would_be) = self.over(bytes) {
             return Err(JournalError::full(format_args!(
                 "one more segment would make {would_be} bytes, bytes_max is {}",
@@ -155,13 +174,18 @@ impl Keeper {
         {
             return Err(error.clone());
         }
-        let path = self.shared.config.path.join(name);
+        let folder = &self.shared.config.path;
+        let name = ready_name(self.next_ready);
+        let partial = folder.join(format!("{name}{PARTIAL_SUFFIX}"));
+        let path = folder.join(name);
         self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
         let stopping = &self.shared.stopping;
-        match make_ready(&*self.shared.disk, path.clone(), bytes, &|| {
+        let made = make_ready(&*self.shared.disk, &partial, path.clone(), bytes, &|| {
             stopping.load(Ordering::Acquire)
-        }) {
+        });
+        match made {
             Ok(made) => {
+                self.next_ready += 1;
                 self.full = None;
                 Ok(made)
             }
@@ -177,24 +201,12 @@ impl Keeper {
         }
     }
 
-    fn failed(&self, operation: &str, file: &ReadyFile, error: &io::Error) -> JournalError {
-        if is_full(error) {
-            JournalError::full(format_args!("{operation} {}: {error}", file.path.display()))
-        } else {
-            poisoned(operation, &file.path, error)
-        }
-    }
-
-    /// Makes room for a segment of unusual size.
-    fn give_up_ready(&mut self) {
-        if let Some(ready) = self.ready.take() {
-            match self.shared.disk.remove(&ready.path) {
-                Ok(()) => {
-                    self.shared.bytes.fetch_sub(ready.bytes, Ordering::AcqRel);
-                }
-                Err(_) => self.ready = Some(ready),
-            }
-        }
+    /// Makes room for something else.
+    fn give_up(&self, file: &ReadyFile) -> Result<(), JournalError> {
+        let removed = self.shared.disk.remove(&file.path);
+        removed.map_err(|error| unavailable("remove", &file.path, &error))?;
+        self.shared.bytes.fetch_sub(file.bytes, Ordering::AcqRel);
+        Ok(())
     }
 
     fn trim(&mut self, to: u64) {
@@ -204,6 +216,12 @@ impl Keeper {
                 tracing::warn!(%error, "a trimmed segment stays");
                 break;
             }
+        }
+        // Whoever needs it next does not have to ask.
+        if !self.shared.intake.has_next()
+            && let Some(spare) = self.spares.pop()
+        {
+            self.set_next(spare);
         }
     }
 
@@ -216,22 +234,23 @@ impl Keeper {
             .flatten()
     }
 
-    /// Removes the oldest segment, or keeps its file as the next one's. The folder is synced each time, so
-    /// that no crash can leave a gap.
+    /// Removes the oldest segment, or keeps its file for a later one. The folder is synced each time, so that
+    /// no crash can leave a gap.
     fn remove(&mut self, segment: SegmentFile) -> Result<(), JournalError> {
         let shared = Arc::clone(&self.shared);
         let folder = &shared.config.path;
         let path = segment.path(folder);
         let reading = shared.removal.write();
         let _guard = reading.unwrap_or_else(PoisonError::into_inner);
-        let recycled = self.ready.is_none() && segment.bytes == shared.config.segment_bytes;
-        let ready = folder.join(READY_NAME);
-        let file = if recycled {
+        let usual = segment.bytes == shared.config.segment_bytes;
+        let ready = folder.join(ready_name(self.next_ready));
+        let file = if usual && self.spares.len() < SPARES_MAX {
             let file = shared
                 .disk
                 .open(&path)
                 .and_then(|file| shared.disk.rename(&path, &ready).map(|()| file))
                 .map_err(|error| unavailable("rename", &path, &error))?;
+            self.next_ready += 1;
             Some(file)
         } else {
             shared
@@ -242,16 +261,15 @@ impl Keeper {
         };
         shared.segments().pop_front();
         self.full = None;
+        shared.intake.set_full(false);
         let synced = shared.disk.sync_folder(folder);
         match file {
             // A file whose old name might come back is not written on.
-            Some(file) if synced.is_ok() => {
-                self.ready = Some(ReadyFile {
-                    path: ready,
-                    file,
-                    bytes: segment.bytes,
-                });
-            }
+            Some(file) if synced.is_ok() => self.spares.push(ReadyFile {
+                path: ready,
+                file,
+                bytes: segment.bytes,
+            }),
             _ => {
                 shared.bytes.fetch_sub(segment.bytes, Ordering::AcqRel);
             }

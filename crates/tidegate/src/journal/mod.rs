@@ -24,15 +24,18 @@
 //! # }).unwrap();
 //! ```
 //!
-//! In reading order: the format, the operations of a disk, segments, recovery, the keeper (segments ahead,
-//! removal), the writer, replay. Unix only: it writes at offsets and syncs folders.
+//! In reading order: the format, the operations of a disk, segments, recovery, the intake (places and room),
+//! the keeper (segments ahead, removal), the writer, how a segment begins, who waits, replay. Unix only: it writes at offsets and syncs folders.
 
+mod begin;
 mod config;
+mod durable;
 mod error;
 #[doc(hidden)]
 pub mod faulty;
 mod file_journal;
 mod format;
+mod intake;
 #[doc(hidden)]
 pub mod io;
 mod keeper;

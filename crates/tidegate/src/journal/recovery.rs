@@ -7,7 +7,8 @@ use tidegate_core::port::JournalError;
 
 use super::error::{corrupt, unavailable};
 use super::format::{
-    PARTIAL_SUFFIX, READY_NAME, SEGMENT_SUFFIX, aligned, segment_lsn, segment_name,
+    PARTIAL_SUFFIX, SEGMENT_SUFFIX, again_lsn, again_name, aligned, ready_number, segment_lsn,
+    segment_name,
 };
 use super::io::{Disk, DiskFile, read_full_at, write_all_at};
 use super::reader::{SegmentReader, Step};
@@ -22,8 +23,10 @@ pub(super) struct Recovered {
     pub(super) segments: Vec<SegmentFile>,
     /// The last segment, ready to be written on; none in a new journal.
     pub(super) last: Option<Last>,
-    /// True when the folder holds a segment made ready ahead.
-    pub(super) ready: bool,
+    /// A segment that was about to start over when the machine stopped; then there is no other.
+    pub(super) again: Option<u64>,
+    /// The names of files for later segments.
+    pub(super) ready: Vec<u64>,
 }
 
 /// The segment that is written on.
@@ -39,7 +42,8 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path) -> Result<Recovered, Journ
         .list(folder)
         .map_err(|error| unavailable("list", folder, &error))?;
     let mut first_lsns = Vec::new();
-    let mut ready = false;
+    let mut again = None;
+    let mut ready = Vec::new();
     for name in names {
         let path = folder.join(&name);
         if let Some(lsn) = segment_lsn(&name) {
@@ -49,11 +53,23 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path) -> Result<Recovered, Journ
         } else if name.ends_with(PARTIAL_SUFFIX) {
             disk.remove(&path)
                 .map_err(|error| unavailable("remove", &path, &error))?;
-        } else if name == READY_NAME {
-            ready = true;
+        } else if let Some(lsn) = again_lsn(&name) {
+            if again.replace(lsn).is_some() {
+                return Err(corrupt(&path, 0, "two segments that start over"));
+            }
+        } else {
+            ready.extend(ready_number(&name));
         }
     }
     first_lsns.sort_unstable();
+    if let (Some(lsn), Some(_)) = (again, first_lsns.first()) {
+        let path = folder.join(again_name(lsn));
+        return Err(corrupt(
+            &path,
+            0,
+            "a segment that starts over is not the only one",
+        ));
+    }
 
     let mut segments: Vec<SegmentFile> = Vec::with_capacity(first_lsns.len());
     let mut last: Option<Last> = None;
@@ -95,6 +111,7 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path) -> Result<Recovered, Journ
     Ok(Recovered {
         segments,
         last,
+        again,
         ready,
     })
 }

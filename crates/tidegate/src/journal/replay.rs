@@ -23,7 +23,7 @@ pub(super) fn page(
 ) -> Result<Vec<Replayed>, JournalError> {
     let reading = shared.removal.read();
     let _guard = reading.unwrap_or_else(PoisonError::into_inner);
-    let tail = shared.tail();
+    let tail = shared.durable.tail();
     let Some(oldest) = shared.segments().front().copied() else {
         return Ok(Vec::new());
     };

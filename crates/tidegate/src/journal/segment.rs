@@ -34,24 +34,27 @@ pub(super) struct ReadyFile {
 /// keeper takes from the front.
 pub(super) type Segments = VecDeque<SegmentFile>;
 
-/// Makes a file of `bytes` zeros and syncs it, but not its name. Leaves nothing behind if it fails.
+/// Makes a file of `bytes` zeros under the name `partial`, syncs it, and names it `path`, but does not sync
+/// the names. Leaves nothing behind if it fails.
 pub(super) fn make_ready(
     disk: &dyn Disk,
+    partial: &Path,
     path: PathBuf,
     bytes: u64,
     stop: &dyn Fn() -> bool,
 ) -> io::Result<ReadyFile> {
     let fill = || {
-        let file = disk.create(&path)?;
+        let file = disk.create(partial)?;
         write_zeros(&*file, 0, bytes, stop)?;
         file.sync_data()?;
+        disk.rename(partial, &path)?;
         Ok(file)
     };
     match fill() {
         Ok(file) => Ok(ReadyFile { path, file, bytes }),
         Err(error) => {
             // The file may not have been made at all; the first error is the one that matters.
-            let _ = disk.remove(&path);
+            let _ = disk.remove(partial);
             Err(error)
         }
     }

@@ -1,29 +1,26 @@
-//! The one thread that writes: takes what queued while it synced, writes it as one group, syncs, answers all.
+//! The one thread that writes: takes what came while it synced, writes it as one group, syncs, tells all.
 //!
 //! There is no timer. A lone append is written at once; under load the group is what came during the last
 //! sync, so it grows with the load by itself.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::mpsc::Sender;
+use std::task::Waker;
 use std::thread::JoinHandle;
 
-use tidegate_core::port::{JournalError, Lsn};
-use tokio::sync::oneshot;
+use tidegate_core::port::JournalError;
 
-use super::error::poisoned;
+use super::begin::{begin_again, begin_segment};
 use super::format::{
     ALIGNMENT, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader, aligned,
-    segment_name,
 };
-use super::io::{DiskFile, is_full, write_all_at};
+use super::intake::{Batch, Begin, Pending};
+use super::io::{DiskFile, write_all_at};
 use super::keeper::Request;
-use super::random::random;
-use super::segment::{ReadyFile, SegmentFile};
-use super::shared::{Pending, Shared};
+use super::shared::Shared;
 
 /// The segment that is written on.
 pub(super) struct Active {
@@ -35,6 +32,16 @@ pub(super) struct Active {
 }
 
 impl Active {
+    /// A segment in which nothing is written yet.
+    pub(super) fn new(header: SegmentHeader, path: PathBuf, file: Box<dyn DiskFile>) -> Self {
+        Self {
+            header,
+            path,
+            file,
+            position: SEGMENT_HEADER_BYTES as u64,
+        }
+    }
+
     /// True if a group of this many bytes fits behind what is there.
     fn fits(&self, group_bytes: usize) -> bool {
         self.position
@@ -47,38 +54,36 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     active: Active,
     next_lsn: u64,
-    buffer: Vec<u8>,
-    keeper: Sender<Request>,
-    /// The keeper was told to have the next segment ready.
-    prepared: bool,
+    /// The group that is written, its header first.
+    group: Vec<u8>,
+    /// Who is told after a sync; kept for its room.
+    wakers: Vec<Waker>,
     /// Something was written since the journal was opened.
     wrote: bool,
 }
 
-type Answer = oneshot::Sender<Result<Lsn, JournalError>>;
-
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, active: Active, keeper: Sender<Request>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, active: Active) -> Self {
         Self {
-            next_lsn: shared.tail(),
+            next_lsn: shared.durable.tail(),
             shared,
             active,
-            buffer: Vec::new(),
-            keeper,
-            prepared: false,
+            group: Vec::new(),
+            wakers: Vec::new(),
             wrote: false,
         }
     }
 
-    /// Starts the writer's thread, which ends when the queue is closed and empty. It lets go of `lock` last.
+    /// Starts the writer's thread, which ends when the intake is closed and empty. It lets go of `lock` last.
     pub(super) fn start(
         self,
+        keeper: Sender<Request>,
         keeper_thread: JoinHandle<()>,
         lock: Box<dyn Send>,
     ) -> io::Result<JoinHandle<()>> {
         let ending = Ending {
             shared: Arc::clone(&self.shared),
-            keeper: self.keeper.clone(),
+            keeper,
             keeper_thread: Some(keeper_thread),
             lock: Some(lock),
         };
@@ -91,91 +96,110 @@ impl Writer {
     }
 
     fn run(mut self) {
-        let mut pending = VecDeque::new();
+        let mut batch = Batch::default();
         loop {
-            let wait = pending.is_empty();
-            self.shared.queue.take(&mut pending, wait);
-            if pending.is_empty() {
+            self.shared.intake.take(&mut batch);
+            if batch.appends.is_empty() {
                 break;
             }
-            self.step(&mut pending);
+            if let Err(error) = self.write(&mut batch) {
+                self.shared.set_poison(error);
+            }
+            batch.appends.clear();
+            batch.encoded.clear();
+            let kept_bytes = self.shared.config.group_bytes_max;
+            batch.encoded.shrink_to(kept_bytes);
+            self.group.shrink_to(kept_bytes);
         }
         self.mark_clean_close();
     }
 
-    /// Writes one group of what is pending, or refuses what cannot be written.
-    fn step(&mut self, pending: &mut VecDeque<Pending>) {
-        if let Some(error) = self.shared.poison() {
-            for append in pending.drain(..) {
-                answer(append.answer, Err(error.clone()));
+    /// Writes a batch in as few groups as may be.
+    fn write(&mut self, batch: &mut Batch) -> Result<(), JournalError> {
+        let mut encoded = &batch.encoded[..];
+        let mut appends = batch.appends.iter_mut().peekable();
+        while let Some(first) = appends.peek_mut() {
+            if let Some(error) = self.shared.poison() {
+                return Err(error.clone());
             }
-            return;
-        }
-        let first_bytes = pending.front().map_or(0, |append| append.encoded_bytes);
-        if !self.active.fits(GROUP_HEADER_BYTES + first_bytes)
-            && let Err(error) = self.rotate(GROUP_HEADER_BYTES + first_bytes)
-        {
-            // Others may be smaller and still fit, unless the journal is poisoned: the next step tells.
-            if let Some(append) = pending.pop_front() {
-                answer(append.answer, Err(error));
+            if let Some(begin) = first.begin.take() {
+                self.begin(begin)?;
             }
-            return;
-        }
-        let mut answers: Vec<(Answer, Lsn)> = Vec::with_capacity(pending.len());
-        let mut rooms = Vec::with_capacity(pending.len());
-        let first_lsn = self.next_lsn;
-        let mut lsn = first_lsn;
-        self.buffer.clear();
-        self.buffer.resize(GROUP_HEADER_BYTES, 0);
-        let stamp = self.active.header.stamp();
-        while let Some(append) = pending.front() {
-            let grown = self.buffer.len() + append.encoded_bytes;
-            let full = grown > self.shared.config.group_bytes_max || !self.active.fits(grown);
-            if full && !answers.is_empty() {
-                break;
-            }
-            let Some(append) = pending.pop_front() else {
-                break;
+            let mut group = Group {
+                first_lsn: first.first_lsn,
+                records: 0,
+                encoded_bytes: 0,
+                planned_bytes: 0,
             };
-            for record in &append.records {
-                stamp.encode_record(lsn, record, &mut self.buffer);
-                lsn += 1;
+            self.group.clear();
+            self.group.resize(GROUP_HEADER_BYTES, 0);
+            while let Some(append) = appends.next_if(|append| self.joins(&group, append)) {
+                self.put(append, &mut encoded);
+                group.records += append.records;
+                group.encoded_bytes += append.need.encoded_bytes;
+                group.planned_bytes += append.need.group_bytes;
             }
-            answers.push((append.answer, Lsn(lsn - 1)));
-            rooms.push(append.room);
+            self.write_group(&group)?;
         }
-        let written = self.write_group(first_lsn, lsn - first_lsn);
-        if written.is_ok() {
-            self.next_lsn = lsn;
-            self.shared.set_tail(lsn);
-            self.wrote = true;
-        }
-        let written = written.map_err(|error| self.shared.set_poison(error));
-        // Before the answers, so that whoever gets one finds the room it had.
-        drop(rooms);
-        for (sender, last) in answers {
-            answer(sender, written.clone().map(|()| last));
-        }
-        self.prepare_ahead();
-        if self.buffer.capacity() / 2 > self.shared.config.group_bytes_max {
-            self.buffer = Vec::new();
+        Ok(())
+    }
+
+    /// True if the append belongs to the group that is being put together.
+    fn joins(&self, group: &Group, append: &Pending) -> bool {
+        let bytes = self.group.len() + append.need.encoded_bytes;
+        let small = bytes <= self.shared.config.group_bytes_max;
+        group.records == 0 || (append.begin.is_none() && small)
+    }
+
+    /// Adds an append to the group; if it is encoded already, from the head of `encoded`.
+    fn put(&mut self, append: &mut Pending, encoded: &mut &[u8]) {
+        if let Some(records) = append.large.take() {
+            let stamp = self.active.header.stamp();
+            for (lsn, record) in (append.first_lsn..).zip(&records) {
+                stamp.encode_record(lsn, record, &mut self.group);
+            }
+        } else if let Some((head, rest)) = encoded.split_at_checked(append.need.encoded_bytes) {
+            self.group.extend_from_slice(head);
+            *encoded = rest;
         }
     }
 
+    /// Writes the group, syncs it, and tells all who wait for it.
+    fn write_group(&mut self, group: &Group) -> Result<(), JournalError> {
+        if group.first_lsn != self.next_lsn || !self.active.fits(self.group.len()) {
+            // The intake planned something else: what is on the disk no longer follows from what it told.
+            return Err(JournalError::poisoned(
+                "an append has no place where it was planned",
+            ));
+        }
+        let before = self.active.position;
+        self.sync_group(group.first_lsn, group.records)?;
+        self.next_lsn += u64::from(group.records);
+        self.wrote = true;
+        // Before anybody is told, so that whoever is finds the room it had.
+        self.shared.intake.done(
+            self.active.header.first_lsn,
+            group.encoded_bytes,
+            group.planned_bytes,
+            self.active.position - before,
+        );
+        self.shared.durable.advance(self.next_lsn, &mut self.wakers);
+        Ok(())
+    }
+
     /// Writes what the buffer holds as one group and syncs it.
-    fn write_group(&mut self, first_lsn: u64, records: u64) -> Result<(), JournalError> {
+    fn sync_group(&mut self, first_lsn: u64, records: u32) -> Result<(), JournalError> {
         let offset = self.active.position;
         let group = GroupHeader {
             offset,
             first_lsn,
-            // An append has fewer bytes than this has numbers, and so has a group.
-            records: u32::try_from(records).unwrap_or(u32::MAX),
-            length: self.buffer.len() as u64,
+            records,
+            length: self.group.len() as u64,
         };
         let header = self.active.header.stamp().encode_group(&group);
-        self.buffer[..GROUP_HEADER_BYTES].copy_from_slice(&header);
-        let padded = self.buffer.len().next_multiple_of(ALIGNMENT as usize);
-        self.buffer.resize(padded, 0);
+        self.group[..GROUP_HEADER_BYTES].copy_from_slice(&header);
+        let padded = self.group.len().next_multiple_of(ALIGNMENT as usize);
+        self.group.resize(padded, 0);
         let Active { file, path, .. } = &self.active;
         let failed = |operation: &str, error: io::Error| {
             JournalError::poisoned(format_args!(
@@ -183,47 +207,22 @@ impl Writer {
                 path.display()
             ))
         };
-        write_all_at(&**file, &self.buffer, offset).map_err(|error| failed("write", error))?;
+        write_all_at(&**file, &self.group, offset).map_err(|error| failed("write", error))?;
         file.sync_data().map_err(|error| failed("sync", error))?;
         self.active.position = offset + padded as u64;
         Ok(())
     }
 
-    /// Goes on in a new segment that has room for a group of `group_bytes`.
-    fn rotate(&mut self, group_bytes: usize) -> Result<(), JournalError> {
-        let needed = aligned(SEGMENT_HEADER_BYTES as u64 + group_bytes as u64);
-        let bytes = needed.max(self.shared.config.segment_bytes);
-        let (sender, receiver) = sync_channel(1);
-        let request = Request::Segment {
-            bytes,
-            answer: sender,
-        };
-        let ready = match self.keeper.send(request).ok().and(receiver.recv().ok()) {
-            Some(Ok(ready)) => ready,
-            Some(Err(error @ JournalError::Full { .. })) => return Err(error),
-            Some(Err(error)) => return Err(self.shared.set_poison(error)),
-            None => {
-                let error = JournalError::poisoned("the thread that makes segments ready ended");
-                return Err(self.shared.set_poison(error));
+    /// Goes on in another segment.
+    fn begin(&mut self, begin: Begin) -> Result<(), JournalError> {
+        match begin {
+            Begin::Next(file, header) => {
+                self.active = begin_segment(&self.shared, file, header)?;
             }
-        };
-        let header = SegmentHeader {
-            first_lsn: self.next_lsn,
-            salt: random(),
-            bytes,
-            ..self.active.header
-        };
-        self.active = begin_segment(&self.shared, ready, header)?;
-        self.prepared = false;
-        Ok(())
-    }
-
-    /// Has the keeper make the next segment ready when this one is half full: late enough for a trim to hand
-    /// its file on meanwhile, early enough to be done in time.
-    fn prepare_ahead(&mut self) {
-        if !self.prepared && self.active.position > self.active.header.bytes / 2 {
-            self.prepared = self.keeper.send(Request::Prepare).is_ok();
+            Begin::Again(header) => begin_again(&self.shared, &mut self.active, header)?,
         }
+        self.shared.intake.begun();
+        Ok(())
     }
 
     /// Writes an empty group, so that damage to the last records is told from a torn tail.
@@ -231,67 +230,21 @@ impl Writer {
         if !self.wrote || self.shared.poison().is_some() || !self.active.fits(GROUP_HEADER_BYTES) {
             return;
         }
-        self.buffer.clear();
-        self.buffer.resize(GROUP_HEADER_BYTES, 0);
-        if let Err(error) = self.write_group(self.next_lsn, 0) {
+        self.group.clear();
+        self.group.resize(GROUP_HEADER_BYTES, 0);
+        if let Err(error) = self.sync_group(self.next_lsn, 0) {
             self.shared.set_poison(error);
         }
     }
 }
 
-/// Makes a ready file the segment of `header` and the last in the list.
-///
-/// The header is durable before the file has a segment's name, and the name before a record is written, so a
-/// segment without a valid header is damage and never the work of a crash.
-pub(super) fn begin_segment(
-    shared: &Shared,
-    ready: ReadyFile,
-    header: SegmentHeader,
-) -> Result<Active, JournalError> {
-    let folder = &shared.config.path;
-    let path = folder.join(segment_name(header.first_lsn));
-    let named = write_all_at(&*ready.file, &header.encode(), 0)
-        .and_then(|()| ready.file.sync_data())
-        .and_then(|()| shared.disk.rename(&ready.path, &path));
-    if let Err(error) = named {
-        if !is_full(&error) {
-            return Err(shared.set_poison(poisoned("begin", &path, &error)));
-        }
-        // It has no segment's name yet, so nothing depends on it.
-        if shared.disk.remove(&ready.path).is_ok() {
-            shared.bytes.fetch_sub(ready.bytes, Ordering::AcqRel);
-        }
-        return Err(JournalError::full(format_args!(
-            "begin {}: {error}",
-            path.display()
-        )));
-    }
-    if let Err(error) = shared.disk.sync_folder(folder) {
-        return Err(shared.set_poison(poisoned("sync", folder, &error)));
-    }
-    let mut segments = shared.segments();
-    let last = segments.back().copied();
-    if let Some(empty) = last.filter(|last| last.first_lsn == header.first_lsn) {
-        // It held no record, so both have one name and the new file took its place.
-        segments.pop_back();
-        shared.bytes.fetch_sub(empty.bytes, Ordering::AcqRel);
-    }
-    segments.push_back(SegmentFile {
-        first_lsn: header.first_lsn,
-        bytes: header.bytes,
-    });
-    drop(segments);
-    Ok(Active {
-        header,
-        path,
-        file: ready.file,
-        position: SEGMENT_HEADER_BYTES as u64,
-    })
-}
-
-fn answer(sender: Answer, answer: Result<Lsn, JournalError>) {
-    // Nobody listens when the future was dropped.
-    let _ = sender.send(answer);
+/// What is written and synced together.
+struct Group {
+    first_lsn: u64,
+    records: u32,
+    encoded_bytes: usize,
+    /// What the intake had planned for it.
+    planned_bytes: u64,
 }
 
 /// Lets go of everything when the writer ends, also by a panic: nobody may wait for an answer for ever.
@@ -304,12 +257,8 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.shared.queue.close();
-        self.shared.room.close();
-        // What is dropped unanswered is refused by its own receiver.
-        let mut left: Vec<Pending> = Vec::new();
-        self.shared.queue.take(&mut left, false);
-        drop(left);
+        self.shared.intake.close();
+        self.shared.durable.stop();
         self.shared.stopping.store(true, Ordering::Release);
         let stopped = self.keeper.send(Request::Stop);
         if let (Ok(()), Some(thread)) = (stopped, self.keeper_thread.take()) {
