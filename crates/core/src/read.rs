@@ -222,7 +222,9 @@ async fn load_in_time(
     layer: &Layer,
     batch: &[(Key, usize)],
 ) -> Vec<Result<Option<Entry>, StoreError>> {
-    let patience = batch.iter().map(|(_, class)| layer.class(*class).load_timeout);
+    let patience = batch
+        .iter()
+        .map(|(_, class)| layer.class(*class).load_timeout);
     let patience = patience.max().unwrap_or_default();
     let load = std::pin::pin!(load_apart(layer, batch));
     match select(load, layer.clock.sleep(patience)).await {

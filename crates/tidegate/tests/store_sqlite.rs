@@ -71,6 +71,7 @@ fn odd_spec(name: &str) -> TableSpec {
         },
         value_type: ValueType::Auto,
         create: false,
+        trigger: true,
     }
 }
 

@@ -77,6 +77,10 @@ pub struct TableSpec {
     pub value_type: ValueType,
     /// Make the table if it does not exist; otherwise a missing table is refused.
     pub create: bool,
+    /// Give a table that exists already the trigger that raises the version of a row which others change
+    /// ([`Version::raised_outside`]), if it has none; refused where the right is missing. A table that is
+    /// made here has it in any case, where the store knows such changes.
+    pub trigger: bool,
 }
 
 impl TableSpec {
@@ -88,6 +92,7 @@ impl TableSpec {
             columns: Columns::default(),
             value_type: ValueType::default(),
             create: true,
+            trigger: false,
         }
     }
 }

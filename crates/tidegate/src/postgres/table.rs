@@ -73,11 +73,9 @@ impl Table {
         let quoted = quoted(&spec.name);
         let mut found = find(client, &quoted).await.map_err(wrong)?;
         if found.is_none() && spec.create {
-            let made = client.batch_execute(&create(&quoted, spec)).await;
-            if made.is_err() {
-                let _ = client.batch_execute("rollback").await;
-            }
-            made.map_err(wrong)?;
+            let schema = spec.name.split_once('.').map(|names| names.0);
+            let sql = create(&quoted, spec, &raise(schema, &quoted, spec));
+            transaction(client, &sql).await.map_err(wrong)?;
             found = find(client, &quoted).await.map_err(wrong)?;
         }
         let Some(row) = found else {
@@ -122,6 +120,16 @@ impl Table {
             "bytea" => Keys::Bytes,
             _ => Keys::Text,
         };
+        if spec.trigger && !is_raised(client, oid).await.map_err(wrong)? {
+            let quoted = format!("{}.{}", quote(&schema), quote(&table));
+            let what = format!(
+                "table {name}: the trigger that raises the version of rows changed in SQL cannot be made \
+                 (it needs TRIGGER on the table, and CREATE on its schema for a function)"
+            );
+            let sql = alone(&raise(Some(&schema), &quoted, spec));
+            let made = transaction(client, &sql).await;
+            made.map_err(|e| error::configuration(&what, &e))?;
+        }
         let shape = Shape {
             table: format!("{}.{}", quote(&schema), quote(&table)),
             columns: &spec.columns,
@@ -329,8 +337,72 @@ impl Check<'_> {
     }
 }
 
-/// The statements that make a table, and the index to sweep it by.
-fn create(quoted: &str, spec: &TableSpec) -> String {
+/// Statements that begin and end a transaction themselves.
+async fn transaction(client: &Client, sql: &str) -> Result<(), tokio_postgres::Error> {
+    let done = client.batch_execute(sql).await;
+    if done.is_err() {
+        let _ = client.batch_execute("rollback").await;
+    }
+    done
+}
+
+/// The name of the trigger. Each table has its own triggers, so it is the same for all.
+const RAISE: &str = "tidegate_raise";
+
+/// Whether the table has the trigger and it is on.
+async fn is_raised(client: &Client, oid: u32) -> Result<bool, tokio_postgres::Error> {
+    const RAISED: &str = "select exists (
+        select from pg_trigger where tgrelid = $1 and tgname = $2 and tgenabled in ('O', 'A'))";
+    Ok(client.query_one(RAISED, &[&oid, &RAISE]).await?.get(0))
+}
+
+/// The name of the function that raises a version column of this name.
+fn raising(version: &str) -> String {
+    let name = format!("{RAISE}_{version}");
+    if name.len() <= NAME_BYTES_MAX {
+        return name;
+    }
+    // Cut, and told from others with the same beginning (FNV-1a, which stays the same for ever).
+    let hash = version
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{RAISE}__{hash:016x}")
+}
+
+/// The statements that make the trigger: a row that is updated and keeps its version gets the next odd one. Our
+/// own updates always bring another version, so for them the condition is all there is to it.
+fn raise(schema: Option<&str>, quoted: &str, spec: &TableSpec) -> String {
+    let version = quote(&spec.columns.version);
+    let mut function = quote(&raising(&spec.columns.version));
+    if let Some(schema) = schema {
+        function = format!("{}.{function}", quote(schema));
+    }
+    format!(
+        "create or replace function {function}() returns trigger language plpgsql
+         set search_path = pg_catalog as {body};
+         create trigger {RAISE} before update on {quoted}
+         for each row when (old.{version} is not distinct from new.{version})
+         execute function {function}();",
+        body = sql::literal(&format!(
+            "begin new.{version} := (new.{version} + 1) | 1; return new; end"
+        )),
+    )
+}
+
+/// One process after the other, and not twice.
+fn alone(statements: &str) -> String {
+    format!(
+        "begin isolation level read committed read write;
+         select pg_advisory_xact_lock({LOCK_CLASS}, 0);
+         {statements}
+         commit"
+    )
+}
+
+/// The statements that make a table, the index to sweep it by, and its trigger.
+fn create(quoted: &str, spec: &TableSpec, raise: &str) -> String {
     let columns = &spec.columns;
     let value = quote(&columns.value);
     let binary = quote(&sql::binary(&columns.value));
@@ -363,16 +435,17 @@ fn create(quoted: &str, spec: &TableSpec) -> String {
     });
     let parts = parts.join(",\n    ");
     // Processes that start at once do this one after the other; the second one finds the table.
-    format!(
-        "begin isolation level read committed read write;
-         select pg_advisory_xact_lock({LOCK_CLASS}, 0);
-         do $create$ begin
-             if to_regclass({literal}) is null then
-                 create table {quoted} (\n    {parts}\n);
-                 {index}
-             end if;
-         end $create$;
-         commit",
-        literal = sql::literal(quoted),
-    )
+    alone(&format!(
+        "do {work};",
+        work = sql::literal(&format!(
+            "begin
+                 if to_regclass({literal}) is null then
+                     create table {quoted} (\n    {parts}\n);
+                     {index}
+                     {raise}
+                 end if;
+             end",
+            literal = sql::literal(quoted),
+        )),
+    ))
 }

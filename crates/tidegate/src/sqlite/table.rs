@@ -76,7 +76,8 @@ impl Table {
         let (name, kind) = match found {
             Some(found) => found,
             None if spec.create => {
-                connection.execute_batch(&create(spec)).map_err(wrong)?;
+                let made = create(spec) + &raise(&spec.name, spec);
+                connection.execute_batch(&made).map_err(wrong)?;
                 (spec.name.clone(), "table".into())
             }
             None => {
@@ -99,6 +100,13 @@ impl Table {
             columns: &columns,
         };
         let values = check.all(spec)?;
+        if spec.trigger {
+            let what = format!("table {name}: the trigger that raises versions");
+            let wrong = |e: rusqlite::Error| error::configuration(&what, &e);
+            connection
+                .execute_batch(&raise(&name, spec))
+                .map_err(wrong)?;
+        }
         Ok(Self {
             sql: Statements::of(&name, spec),
             expires: spec.columns.expires_at.is_some(),
@@ -383,6 +391,20 @@ fn create(spec: &TableSpec) -> String {
         ));
     }
     sql
+}
+
+/// The statement that makes the trigger, if it is missing: a row that is changed and keeps its version gets the
+/// next odd one. What is written here always brings another version.
+fn raise(name: &str, spec: &TableSpec) -> String {
+    let (table, trigger) = (quote(name), quote(&format!("{name}_raise")));
+    let (key, version) = (quote(&spec.columns.key), quote(&spec.columns.version));
+    format!(
+        "create trigger if not exists {trigger} after update on {table}
+         for each row when old.{version} is new.{version}
+         begin
+             update {table} set {version} = (new.{version} + 1) | 1 where {key} is new.{key};
+         end;"
+    )
 }
 
 impl Statements {

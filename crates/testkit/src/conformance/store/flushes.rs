@@ -10,7 +10,7 @@ case_table!(
     a_flush_over_its_base_applies,
     a_flush_over_anything_else_tells_what_is_there,
     a_flush_over_an_absent_key_finds_it_absent,
-    a_flush_that_was_not_looked_at_goes_over_what_is_older,
+    a_blind_flush_goes_over_what_is_older,
     a_flush_sent_again_is_once,
     flushes_of_all_kinds_mix_in_a_batch,
 );
@@ -105,7 +105,7 @@ async fn a_flush_over_an_absent_key_finds_it_absent(mut scene: Scene) {
     scene.expect("e", "new", at(&scene, 11)).await;
 }
 
-async fn a_flush_that_was_not_looked_at_goes_over_what_is_older(scene: Scene) {
+async fn a_blind_flush_goes_over_what_is_older(scene: Scene) {
     let at = |number| scene.version(number);
     assert_eq!(
         scene.applied(scene.put("k", "two", blind(at(2)))).await,
