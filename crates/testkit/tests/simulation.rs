@@ -6,7 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the figures of a run are for people")]
 
 use tidegate_core::Mutation as Rule;
-use tidegate_testkit::sim::{Mutation, Report, Scenario, run};
+use tidegate_testkit::sim::{Figures, Mutation, Report, Scenario, run};
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| {
@@ -38,46 +38,66 @@ fn fail(seed: u64, report: &Report) {
     );
 }
 
-#[test]
-fn no_seed_loses_invents_or_resurrects_a_write_or_reads_something_stale() {
-    let (mut indeterminate, mut failed, mut parked, mut replayed, mut acknowledged) =
-        (0, 0, 0, 0, 0);
-    for seed in seeds() {
-        let report = run(Scenario::new(seed));
+/// Runs scenarios, fails at the first violation, and prints what happened and how fast.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the speed of the simulation is of this world"
+)]
+fn check(seeds: std::ops::Range<u64>, scenario: fn(u64) -> Scenario) -> Figures {
+    let began = std::time::Instant::now();
+    let mut figures = Figures::default();
+    for seed in seeds.clone() {
+        let report = run(scenario(seed));
         if !report.violations.is_empty() {
             fail(seed, &report);
         }
-        acknowledged += report.acknowledged;
-        indeterminate += report.indeterminate;
-        failed += report.failed;
-        parked += report.parked;
-        replayed += report.replayed;
+        figures = figures.with(&report.figures);
     }
-    println!(
-        "{} seeds: {acknowledged} acknowledged, {failed} failed, {indeterminate} of unknown outcome, \
-         {parked} parked, {replayed} replayed",
-        seeds().count()
-    );
+    let seconds = began.elapsed().as_secs_f64();
+    let rate = seeds.end.saturating_sub(seeds.start) as f64 / seconds * 60.0;
+    println!("{seeds:?} in {seconds:.1} s ({rate:.0} a minute): {figures:?}");
+    figures
+}
+
+#[test]
+fn no_seed_loses_invents_or_resurrects_a_write_or_reads_something_stale() {
+    let figures = check(seeds(), Scenario::new);
     if seeds().count() > 100 {
         // The faults must have happened, or the run has shown nothing.
-        assert!(indeterminate > 0 && failed > 0 && parked > 0 && replayed > 0);
+        let Figures {
+            indeterminate,
+            failed,
+            forgotten,
+            parked,
+            replayed,
+            crashes_at_the_edge,
+            ..
+        } = figures;
+        let happened = [
+            indeterminate,
+            failed,
+            forgotten,
+            parked,
+            replayed,
+            crashes_at_the_edge,
+        ];
+        assert!(happened.iter().all(|count| *count > 0), "{figures:?}");
     }
+}
+
+#[test]
+fn a_disk_that_lies_loses_writes_and_invents_none() {
+    check(0..seeds().end.min(300), |seed| Scenario {
+        lying_disk: true,
+        ..Scenario::new(seed)
+    });
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..20 {
         let (a, b) = (run(Scenario::new(seed)), run(Scenario::new(seed)));
-        let figures = |r: &Report| {
-            (
-                r.operations,
-                r.acknowledged,
-                r.failed,
-                r.indeterminate,
-                r.parked,
-            )
-        };
-        assert_eq!(figures(&a), figures(&b), "seed {seed}");
+        assert_eq!(a.figures, b.figures, "seed {seed}");
     }
 }
 

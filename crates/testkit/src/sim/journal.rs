@@ -18,6 +18,8 @@ pub struct JournalFaults {
     pub sync_max: Duration,
     /// The share of syncs that fail and poison the journal.
     pub fail: f64,
+    /// The share of records that find no room.
+    pub full: f64,
     /// Answers before the sync: a broken promise, for checking that the checker sees it.
     pub answers_early: bool,
 }
@@ -106,6 +108,9 @@ impl Journal for FaultyJournal {
         if *self.poison() {
             return Err(JournalError::poisoned("an earlier sync failed"));
         }
+        if !submitted.is_empty() && self.random.chance(self.faults.full) {
+            return Err(JournalError::busy("the disk is full"));
+        }
         let mut records = self.disk.lock();
         records.kept.extend_from_slice(submitted);
         Ok(Lsn(records.trimmed + records.kept.len() as u64))
@@ -134,7 +139,10 @@ impl Journal for FaultyJournal {
     }
 
     fn room(&self, _records: &[Bytes]) -> BoxFuture<'_, Result<(), JournalError>> {
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(match self.random.chance(0.5) {
+            true => Err(JournalError::full("the disk is full")),
+            false => Ok(()),
+        }))
     }
 
     fn tail(&self) -> Lsn {

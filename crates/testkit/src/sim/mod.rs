@@ -8,16 +8,22 @@
 //!
 //! The same seed gives the same run.
 
+mod applied;
+mod check;
+mod client;
 mod clock;
 mod history;
 mod journal;
 mod random;
 mod run;
+mod scenario;
 mod store;
+mod world;
 
 pub use clock::SimClock;
 pub use history::{Event, History, Kind, Outcome, Row, Violation};
 pub use journal::{FaultyJournal, JournalFaults, SimDisk};
 pub use random::Random;
-pub use run::{Mutation, Report, Scenario, run};
+pub use run::run;
+pub use scenario::{Figures, Mutation, Report, Scenario};
 pub use store::{FaultyStore, StoreCalls, StoreFaults};

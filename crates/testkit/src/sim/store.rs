@@ -9,10 +9,11 @@ use tidegate_core::port::{
     Batch, BoxFuture, Capabilities, Guard, Outcome, Resolution, RowKey, Store, StoreError, Swept,
     TableId, TableSpec, Ticket, Timestamp,
 };
-use tidegate_core::{Entry, Key};
+use tidegate_core::{Entry, Key, Version};
 use tokio::sync::Notify;
 
 use super::Random;
+use super::applied::Applied;
 
 /// A value that begins so is refused for good.
 const POISON: u8 = b'!';
@@ -82,6 +83,7 @@ struct State {
     resolved: HashMap<u64, Resolution>,
     tickets: u64,
     calls: StoreCalls,
+    applied: Applied,
 }
 
 /// How often a store was called.
@@ -108,6 +110,7 @@ impl FaultyStore {
             resolved: HashMap::new(),
             tickets: 0,
             calls: StoreCalls::default(),
+            applied: Applied::default(),
         };
         let shared = Shared {
             inner,
@@ -129,6 +132,34 @@ impl FaultyStore {
     #[must_use]
     pub fn calls(&self) -> StoreCalls {
         self.state().calls
+    }
+
+    /// The newest version of a key of this table that was written through this store.
+    #[must_use]
+    pub fn newest(&self, table: &str, key: &Key) -> Version {
+        self.state().applied.newest(table, key)
+    }
+
+    /// Versions that were applied to a row out of their order (I9), in words.
+    #[must_use]
+    pub fn disorder(&self) -> Vec<String> {
+        self.state().applied.disorder.clone()
+    }
+
+    /// A stranger changes a row in plain SQL, once no transaction holds it.
+    pub async fn outside(&self, table: &str, key: &Key, value: &[u8]) {
+        let Some(id) = self.state().applied.tables.get(table).copied() else {
+            return;
+        };
+        let row = [(id, key.clone())];
+        self.lock(&row).await;
+        self.shared.inner.outside(table, key, Some(value));
+        let version = self.shared.inner.row(table, key).map(|row| row.version);
+        let mut state = self.state();
+        state.applied.outside(&row[0], version.unwrap_or_default());
+        state.locked.remove(&row[0]);
+        drop(state);
+        self.shared.unlocked.notify_waiters();
     }
 
     /// The client died: each commit under way is done or not, as it happens.
@@ -182,26 +213,31 @@ impl FaultyStore {
         if self.shared.random.chance(faults.unavailable) {
             return Err(StoreError::unavailable("simulated"));
         }
-        assert!(!self.shared.random.chance(faults.panics), "simulated");
+        if self.shared.random.chance(faults.panics) {
+            // Without the message that a panic prints.
+            std::panic::resume_unwind(Box::new("simulated"));
+        }
         Ok(())
     }
 
     /// Waits for the row locks of `batch` and takes them.
     async fn lock_rows(&self, batch: &Batch) {
+        let writes = batch.writes.iter();
+        let rows: Vec<RowKey> = writes
+            .map(|write| (write.table, write.key.clone()))
+            .collect();
+        self.lock(&rows).await;
+    }
+
+    async fn lock(&self, rows: &[RowKey]) {
         loop {
             let unlocked = self.shared.unlocked.notified();
             tokio::pin!(unlocked);
             unlocked.as_mut().enable();
             {
                 let mut state = self.state();
-                let rows = || {
-                    batch
-                        .writes
-                        .iter()
-                        .map(|write| (write.table, write.key.clone()))
-                };
-                if rows().all(|row| !state.locked.contains(&row)) {
-                    state.locked.extend(rows());
+                if rows.iter().all(|row| !state.locked.contains(row)) {
+                    state.locked.extend(rows.iter().cloned());
                     return;
                 }
             }
@@ -302,6 +338,9 @@ impl FaultyStore {
                 drop(swept.await);
             }
         }
+        if let Ok(outcomes) = &outcomes {
+            self.state().applied.note(&batch, outcomes);
+        }
         outcomes
     }
 
@@ -330,7 +369,11 @@ impl Store for FaultyStore {
     }
 
     fn open_table<'a>(&'a self, spec: &'a TableSpec) -> BoxFuture<'a, Result<TableId, StoreError>> {
-        self.shared.inner.open_table(spec)
+        Box::pin(async move {
+            let table = self.shared.inner.open_table(spec).await?;
+            self.state().applied.tables.insert(spec.name.clone(), table);
+            Ok(table)
+        })
     }
 
     fn open_generation(&self, at_least: u64) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -34,6 +34,7 @@ impl World {
         self.builder_with(JournalFaults {
             sync_max: Duration::from_millis(1),
             fail: 0.0,
+            full: 0.0,
             answers_early: false,
         })
     }

@@ -320,6 +320,7 @@ async fn a_failed_sync_is_an_unknown_outcome_and_later_writes_are_refused() {
     let faults = JournalFaults {
         sync_max: ms(1),
         fail: 1.0,
+        full: 0.0,
         answers_early: false,
     };
     let gate = open(world.builder_with(faults).class(back())).await;

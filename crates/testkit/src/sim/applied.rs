@@ -1,0 +1,53 @@
+//! What was applied to the rows of a store, and whether in the order of its versions.
+
+use std::collections::HashMap;
+
+use tidegate_core::port::{Batch, Outcome, RowKey, TableId};
+use tidegate_core::{Key, Version};
+
+/// The newest version of each row, and what came out of order.
+#[derive(Default)]
+pub(super) struct Applied {
+    pub(super) tables: HashMap<String, TableId>,
+    /// Whoever wrote it.
+    newest: HashMap<RowKey, Version>,
+    /// Written through the store that keeps this.
+    newest_own: HashMap<RowKey, Version>,
+    pub(super) disorder: Vec<String>,
+}
+
+impl Applied {
+    /// Notes what a batch did.
+    pub(super) fn note(&mut self, batch: &Batch, outcomes: &[Outcome]) {
+        for (write, outcome) in batch.writes.iter().zip(outcomes) {
+            let (Outcome::Applied { version, .. } | Outcome::Added { version, .. }) = outcome
+            else {
+                continue;
+            };
+            let row = (write.table, write.key.clone());
+            let newest = self.newest_own.entry(row.clone()).or_default();
+            *newest = (*newest).max(*version);
+            let before = self.newest.insert(row, *version).unwrap_or_default();
+            if *version <= before {
+                self.disorder.push(format!(
+                    "key '{}': {version} was applied after {before}",
+                    write.key
+                ));
+            }
+        }
+    }
+
+    /// Notes that a stranger wrote a row. A row that was not there begins with version 0.
+    pub(super) fn outside(&mut self, row: &RowKey, version: Version) {
+        self.newest.insert(row.clone(), version);
+    }
+
+    /// The newest version of a row that was written through this store.
+    pub(super) fn newest(&self, table: &str, key: &Key) -> Version {
+        let newest = self
+            .tables
+            .get(table)
+            .and_then(|table| self.newest_own.get(&(*table, key.clone())));
+        newest.copied().unwrap_or_default()
+    }
+}
