@@ -29,7 +29,7 @@
 //! In the first schema of the search path: the sequence `tidegate_version`, `tidegate_meta` (the generation),
 //! `tidegate_tombstone` (versions of deleted keys), `tidegate_session` (how far each connection has come, to tell
 //! what became of a batch whose answer was lost; rows without use are removed after a day) and the function
-//! `tidegate_newer`. They are made at the start if they are missing. A role that is not let into `tidegate_session`
+//! `tidegate_mark`. They are made at the start if they are missing. A role that is not let into `tidegate_session`
 //! can use the store all the same, with two trips for each batch.
 //!
 //! # Limits

@@ -24,6 +24,9 @@ use super::session::{self, Fenced, Mark, Sent, Session, Versions};
 /// two that succeed save, and a table in which rows often expire has many of them.
 const PLAIN_BATCHES: u32 = 8;
 
+/// What the statement fails with if its session is closed or gone.
+const NO_SESSION: &str = "TG002";
+
 /// Whether a batch is likely to fit.
 pub(super) fn fits(plan: &Plan<'_>) -> bool {
     let [group] = &plan.groups[..] else {
@@ -94,18 +97,24 @@ pub(super) async fn put(
                 lease.give_back();
                 return Ok(outcomes(plan, group, &versions));
             }
-            Err(e) => match Trouble::from(e) {
-                // It was undone: by what did not fit, or by an error that the plain way will meet too. In case
-                // it is the session that did not fit, the next one is new.
-                Trouble::Race | Trouble::Short(_) | Trouble::Failed(StoreError::Refused { .. }) => {
-                    sent.known();
-                    give_up(group);
-                    *lease.session() = Session::Former(mark.session);
-                    lease.give_back();
-                    return Err(Trouble::Race);
+            Err(e) => {
+                let no_session = e.code().is_some_and(|code| code.code() == NO_SESSION);
+                match Trouble::from(e) {
+                    // It was undone: by what did not fit, or by an error that the plain way will meet too.
+                    Trouble::Race
+                    | Trouble::Short(_)
+                    | Trouble::Failed(StoreError::Refused { .. }) => {
+                        sent.known();
+                        give_up(group);
+                        if no_session {
+                            *lease.session() = Session::None;
+                        }
+                        lease.give_back();
+                        return Err(Trouble::Race);
+                    }
+                    trouble => trouble,
                 }
-                trouble => trouble,
-            },
+            }
         },
         Err(_) => Trouble::Failed(late()),
     };

@@ -31,10 +31,9 @@ use super::settle::{asking_time, wait};
 /// What a connection is known by.
 #[derive(Default, Debug)]
 pub(super) enum Session {
-    /// Not registered. The number of a row to be removed, if it had one that is used up.
+    /// Not registered.
     #[default]
     None,
-    Former(i64),
     Open(Mark),
     /// The database does not let this user register.
     Refused,
@@ -105,7 +104,6 @@ pub(super) async fn next(common: &Common, lease: &mut Lease<'_>) -> Result<Optio
             return Ok(Some(*mark));
         }
         Session::Open(mark) => Some(mark.session),
-        Session::Former(session) => Some(*session),
         Session::None => None,
         Session::Refused => return Ok(None),
     };

@@ -52,7 +52,7 @@ pub(super) struct Statements {
     pub(super) put_always: Arc<str>,
     /// The same in a transaction of its own: the same parameters, then the session and the number of the batch
     /// in it. Gives one row: the version of all rows, and if they differ the version of each; those of new
-    /// rows are negative. If anything is not plain it fails with a division by zero, and nothing is written.
+    /// rows are negative. If anything is not plain it fails, and nothing is written.
     pub(super) put_in_one_trip: Arc<str>,
     /// The plain way to put if newer: the same as `put_always` with versions at the end.
     pub(super) put_if_newer: Arc<str>,
@@ -255,23 +255,20 @@ impl Statements {
                      where {live}
                      returning {key_shown} as k,
                      case when t.xmax = 0 then - t.{version} else t.{version} end as v
-                 ), done as materialized (
-                     select min(put.v) as low, max(put.v) as high, array_agg(put.v) as versions
-                     from put having array_agg(put.k) = $2 and (min(put.v) > 0 or
-                     {newer}({name}, array_agg({bytes}) filter (where put.v < 0), - min(put.v)))
-                 ), mark as (
-                     update {sessions} as s set batch = ${batch}::bigint, used_at = now(), version = done.low,
-                     versions = case when done.low < done.high then done.versions end
-                     from done where s.id = ${session}::bigint and not s.closed
-                     returning s.version as low, s.versions as versions
                  )
-                 select (select low from mark), (select versions from mark),
-                 1 / (select count(*) from mark)",
+                 select done.low, done.versions, {mark}(${session}, ${batch}, done.is_whole, done.low,
+                 done.versions, {name}, done.new_keys)
+                 from (
+                     select min(put.v) as low,
+                     case when min(put.v) < max(put.v) then array_agg(put.v) end as versions,
+                     array_agg(put.k) = $2 as is_whole,
+                     array_agg({bytes}) filter (where put.v < 0) as new_keys
+                     from put
+                 ) as done",
                 lock = shape.lock,
                 arrays = arrays(2, &[]),
                 live = live("$1"),
-                sessions = support.session,
-                newer = support.newer,
+                mark = support.mark,
                 name = literal(shape.name),
                 bytes = key_bytes("put.k"),
                 batch = session + 1,

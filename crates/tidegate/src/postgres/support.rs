@@ -15,7 +15,7 @@ pub(super) struct Support {
     pub(super) meta: String,
     pub(super) tombstone: String,
     pub(super) session: String,
-    pub(super) newer: String,
+    pub(super) mark: String,
 }
 
 const DDL: &str = include_str!("support.sql");
@@ -54,7 +54,7 @@ impl Support {
             meta: name("tidegate_meta"),
             tombstone: name("tidegate_tombstone"),
             session: name("tidegate_session"),
-            newer: name("tidegate_newer"),
+            mark: name("tidegate_mark"),
         };
         let missing = support.missing(client).await.map_err(wrong)?;
         if !missing.is_empty() {
@@ -86,7 +86,7 @@ impl Support {
             (&self.meta, "tidegate_meta"),
             (&self.tombstone, "tidegate_tombstone"),
             (&self.session, "tidegate_session"),
-            (&self.newer, "tidegate_newer"),
+            (&self.mark, "tidegate_mark"),
         ];
         let names = own.map(|(name, _)| name.as_str());
         let rows = client.query(ask, &[&&names[..]]).await?;

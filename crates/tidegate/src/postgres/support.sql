@@ -39,14 +39,30 @@ create table if not exists {schema}.tidegate_session (
 create index if not exists tidegate_tombstone_age
 on {schema}.tidegate_tombstone (table_name, deleted_at);
 
--- Whether a version is newer than all remembered deletions of keys. In a function, because each statement in it sees
--- what was committed until it begins, also what was committed while the statement that calls it waited for rows.
-create or replace function {schema}.tidegate_newer(of_table text, of_keys bytea[], than bigint)
-returns boolean language plpgsql volatile as $newer$ begin
-    return not exists (
+-- The last step of a batch that is one statement: marks its session, or undoes it by an error. TG001: a key that is
+-- new here has a deletion that is as new, or the rows are not those that were asked for. TG002: the session is closed
+-- or gone. The version is negative if rows are new.
+--
+-- In a function, because each statement in it sees what was committed until it begins, also what was committed while
+-- the statement that calls it waited for rows. Sessions are few rows with many dead versions, which are walked past
+-- by the index and not by reading the table.
+create or replace function {schema}.tidegate_mark(
+    of_session bigint, of_batch bigint, is_whole boolean, of_version bigint, of_versions bigint[],
+    of_table text, new_keys bytea[]
+) returns boolean language plpgsql volatile set enable_seqscan = off as $mark$ begin
+    if is_whole is not true or new_keys is not null and exists (
         select from {schema}.tidegate_tombstone as m
-        where m.table_name = of_table and m.key = any (of_keys) and m.version >= than
-    );
-end $newer$;
+        where m.table_name = of_table and m.key = any (new_keys) and m.version >= - of_version
+    ) then
+        raise exception 'not plain' using errcode = 'TG001';
+    end if;
+    update {schema}.tidegate_session as s
+    set batch = of_batch, version = of_version, versions = of_versions, used_at = now()
+    where s.id = of_session and not s.closed;
+    if not found then
+        raise exception 'no session' using errcode = 'TG002';
+    end if;
+    return true;
+end $mark$;
 
 commit;
