@@ -119,10 +119,20 @@ impl History {
         keys
     }
 
-    /// Takes operations out, as if they had never been asked for. The caller guarantees that none of what is
-    /// left is still to [end](Self::end).
-    pub fn retain(&mut self, wanted: impl FnMut(&Event) -> bool) {
-        self.events.retain(wanted);
+    /// What these operations did may be undone: writes may or may not have happened, and what was read of
+    /// them says nothing. How many there are. The caller guarantees that nothing is still to
+    /// [end](Self::end).
+    pub fn forget(&mut self, lost: impl Fn(&Event) -> bool) -> usize {
+        let before = self.events.len();
+        self.events
+            .retain(|event| event.kind != Kind::Read || !lost(event));
+        let mut count = before - self.events.len();
+        for event in self.events.iter_mut().filter(|event| lost(event)) {
+            event.outcome = Outcome::Indeterminate;
+            event.returned = None;
+            count += 1;
+        }
+        count
     }
 
     /// Takes operations out into a history of their own.

@@ -76,18 +76,15 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// What a class of durability `memory` had not flushed is gone with its process, as its receipts said. Those
-/// operations, and reads of them, are taken out of the history: how many.
+/// What a class of durability `memory` had not flushed is gone with its process, as its receipts said, unless
+/// it was parked. How many operations that concerns.
 fn forget_memory(world: &World) -> usize {
-    let mut history = world.history();
-    let before = history.events().len();
-    history.retain(|event| {
+    world.history().forget(|event| {
         let Outcome::Ok { version, .. } = &event.outcome else {
-            return true;
+            return false;
         };
-        Kind::of(&event.key) != Kind::Memory || *version <= world.newest_flushed(&event.key)
-    });
-    before - history.events().len()
+        Kind::of(&event.key) == Kind::Memory && *version > world.newest_flushed(&event.key)
+    })
 }
 
 /// One life; returns how long it took in milliseconds.
