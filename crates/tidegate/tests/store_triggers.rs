@@ -53,6 +53,10 @@ async fn check_seen(store: &dyn Store, spec: &TableSpec, name: &str, sql: Sql<'_
         base: Some(base),
         version,
     };
+    let once = |version| Guard::Once {
+        since: version,
+        version,
+    };
     for (step, base) in [(2, Version::NONE), (4, at(2)), (6, at(4))] {
         let done = write(store, table, put("7"), over(base, at(step))).await;
         assert_eq!(done.version(), Some(at(step)));
@@ -66,13 +70,13 @@ async fn check_seen(store: &dyn Store, spec: &TableSpec, name: &str, sql: Sql<'_
     assert_eq!(late, Outcome::Conflict { newest: at(9) });
     // An addition goes on from what others left.
     let add = Change::Add { by: 5 };
-    let added = write(store, table, add.clone(), Guard::Once(at(8))).await;
+    let added = write(store, table, add.clone(), once(at(8))).await;
     assert!(
         matches!(added, Outcome::Added { value: 14, .. }),
         "{added:?}"
     );
     sql(&format!("update {name} set value = '100'"));
-    let again = write(store, table, add, Guard::Once(at(8))).await;
+    let again = write(store, table, add, once(at(8))).await;
     assert_eq!(again, Outcome::Superseded);
     // A version that somebody sets stays as set.
     sql(&format!("update {name} set value = '1', version = 3"));

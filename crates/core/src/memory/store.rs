@@ -169,8 +169,8 @@ impl Database {
             Err(outcome) => return Ok(outcome),
             Ok(admitted) => admitted,
         };
-        let brought = write.guard.version().unwrap_or(Version::NONE);
-        if i64::try_from(brought.raw()).is_err() {
+        let brought = write.guard.version().max(admitted);
+        if brought.is_some_and(|brought| i64::try_from(brought.raw()).is_err()) {
             return Err(StoreError::refused(None, "the version is out of range"));
         }
         let version = match admitted {

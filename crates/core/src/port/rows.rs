@@ -279,7 +279,7 @@ impl<R: Rows> State<R> {
         };
         let brought = in_range(write.guard.version().unwrap_or(Version::NONE))?;
         let version = match admitted {
-            Some(version) => version,
+            Some(version) => in_range(version)?,
             None => self.issue(newest)?,
         };
         let existed = live.is_some();

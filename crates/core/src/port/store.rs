@@ -118,12 +118,20 @@ pub enum Guard {
         /// The version of the write.
         version: Version,
     },
-    /// Only if no write of the key under this guard, with this or a later version of the same generation, was
-    /// applied before; what else happened to the row is no matter. The row takes the version, or one greater
-    /// than what is known if that is newer already. What an addition uses: however often it is sent, it is
-    /// applied once, also where others write the row in between. The mark that tells is kept as long as the
-    /// version of a deleted key.
-    Once(Version),
+    /// What an addition uses, which may stand for several that were made one after the other: only if none of
+    /// them was applied before, whatever else happened to the row. With it a mark is set, of its key and the
+    /// generation of `version`: everything up to `version` is applied. A mark at or after `version` is
+    /// [`Outcome::Superseded`]; one that covers a part is [`Outcome::Conflict`] and tells the mark. So however
+    /// often it is sent, also together with later ones, it is applied once.
+    ///
+    /// The row takes the version, or the next odd one where it has a newer one already. Marks are kept as long
+    /// as versions of deleted keys.
+    Once {
+        /// The version of the first that it stands for.
+        since: Version,
+        /// The version of the last, of the same generation.
+        version: Version,
+    },
 }
 
 /// What a store knows of a key when it decides on a write.
@@ -165,9 +173,13 @@ impl Guard {
                     }),
                 }
             }
-            Self::Once(version) if version <= known.once => Err(Outcome::Superseded),
-            Self::Once(version) if version > known.newest => Ok(Some(version)),
-            Self::Once(_) => Ok(None),
+            Self::Once { version, .. } if version <= known.once => Err(Outcome::Superseded),
+            Self::Once { since, .. } if since <= known.once => {
+                let newest = known.once;
+                Err(Outcome::Conflict { newest })
+            }
+            Self::Once { version, .. } if version > known.newest => Ok(Some(version)),
+            Self::Once { .. } => Ok(Some(known.newest.raised_outside())),
         }
     }
 
@@ -176,9 +188,9 @@ impl Guard {
     pub fn version(self) -> Option<Version> {
         match self {
             Self::Always | Self::Unchanged(_) => None,
-            Self::IfNewer(version) | Self::Flush { version, .. } | Self::Once(version) => {
-                Some(version)
-            }
+            Self::IfNewer(version)
+            | Self::Flush { version, .. }
+            | Self::Once { version, .. } => Some(version),
         }
     }
 
@@ -186,7 +198,7 @@ impl Guard {
     /// keeps this one: the generation, eight bytes, the greatest first, and then the key.
     #[must_use]
     pub fn once_key(self, key: &Key) -> Option<Key> {
-        let Self::Once(version) = self else {
+        let Self::Once { version, .. } = self else {
             return None;
         };
         let mut bytes = version.generation().to_be_bytes().to_vec();
@@ -239,12 +251,13 @@ pub enum Outcome {
         expires_at: Option<Timestamp>,
     },
     /// [`Guard::IfNewer`]: the store already has, or remembers deleting, this or a newer version.
-    /// [`Guard::Flush`]: exactly this version. [`Guard::Once`]: the write was applied before.
+    /// [`Guard::Flush`]: exactly this version. [`Guard::Once`]: all of it was applied before.
     Superseded,
-    /// [`Guard::Flush`]: the row is not what the write was made over; nothing was written.
+    /// [`Guard::Flush`]: the row is not what the write was made over. [`Guard::Once`]: a part of it was applied
+    /// before. Nothing was written.
     Conflict {
         /// The newest version the store has of the key, or remembers of its deletion;
-        /// [`Version::NONE`] if it knows nothing.
+        /// [`Version::NONE`] if it knows nothing. For [`Guard::Once`] the mark.
         newest: Version,
     },
     /// [`Guard::Unchanged`]: the row is not as the caller believed; nothing was written.

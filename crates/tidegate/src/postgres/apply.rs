@@ -200,6 +200,7 @@ async fn plain(plan: &Plan<'_>, lease: &mut Lease<'_>) -> Result<(Ticket, Vec<Ou
         let sql = &group.table.sql;
         let put = match group.plain() {
             Some(Plain::IfNewer) => &sql.put_if_newer,
+            Some(Plain::Flush) => &sql.put_over,
             _ => &sql.put_always,
         };
         statements.push((
@@ -213,8 +214,11 @@ async fn plain(plan: &Plan<'_>, lease: &mut Lease<'_>) -> Result<(Ticket, Vec<Ou
         .map(|group| {
             let writes: Vec<&Write> = group.writes.iter().map(|write| write.1).collect();
             let mut puts = plan::puts(group.table, &writes);
-            if group.plain() == Some(Plain::IfNewer) {
+            if group.brings_versions() {
                 puts.push(plan::versions(writes.iter().map(|write| brought(write))));
+            }
+            if group.plain() == Some(Plain::Flush) {
+                puts.push(plan::bases(&writes));
             }
             (puts, plan::key_bytes(writes.into_iter()))
         })
@@ -225,9 +229,7 @@ async fn plain(plan: &Plan<'_>, lease: &mut Lease<'_>) -> Result<(Ticket, Vec<Ou
     let looks: Vec<bool> = plan
         .groups
         .iter()
-        .map(|group| {
-            group.plain() == Some(Plain::IfNewer) || group.table.grows.load(Ordering::Relaxed)
-        })
+        .map(|group| group.brings_versions() || group.table.grows.load(Ordering::Relaxed))
         .collect();
     let mut asked: Vec<Asked<'_>> = vec![lease.tell(BEGIN)];
     for (((group, (put, remembered)), (puts, keys)), look) in
@@ -260,6 +262,10 @@ async fn plain(plan: &Plan<'_>, lease: &mut Lease<'_>) -> Result<(Ticket, Vec<Ou
             }
             let is_new = row.get::<_, bool>(2);
             grows |= is_new;
+            if is_new && is_over_a_row(write) {
+                // What it was made over is gone.
+                return Err(Trouble::Race);
+            }
             outcomes[*item] = Outcome::Applied {
                 version: version(row, 1),
                 existed: !is_new,
@@ -305,6 +311,11 @@ fn is_key(row: &Row, key: &Key, table: &Table) -> bool {
         super::table::Keys::Text => row.get::<_, &str>(0).as_bytes() == key.as_bytes(),
         super::table::Keys::Bytes => row.get::<_, &[u8]>(0) == key.as_bytes(),
     }
+}
+
+/// Whether a flush was made over a row.
+fn is_over_a_row(write: &Write) -> bool {
+    matches!(write.guard, Guard::Flush { base: Some(base), .. } if base > Version::NONE)
 }
 
 /// The version that came with the guard.
@@ -524,6 +535,10 @@ fn decide<'a>(
             Err(outcome) => {
                 outcomes[*item] = outcome;
                 continue;
+            }
+            Ok(Some(version)) if i64::try_from(version.raw()).is_err() => {
+                let out = StoreError::refused_item(*item, "the version is out of range");
+                return Err(Trouble::Failed(out));
             }
             Ok(Some(version)) => version,
             Ok(None) => {

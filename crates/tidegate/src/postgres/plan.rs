@@ -30,6 +30,7 @@ pub(super) struct Group<'a> {
 pub(super) enum Plain {
     Always,
     IfNewer,
+    Flush,
 }
 
 /// A parameter that is an array.
@@ -61,12 +62,23 @@ impl<'a> Plan<'a> {
 }
 
 impl Group<'_> {
+    /// Whether its plain way writes versions that came with it.
+    pub(super) fn brings_versions(&self) -> bool {
+        matches!(self.plain(), Some(Plain::IfNewer | Plain::Flush))
+    }
+
     /// Whether it is all puts of one guard.
     pub(super) fn plain(&self) -> Option<Plain> {
         let kind = |(_, write): &(usize, &Write)| match (&write.change, write.guard) {
             (Change::Put { .. }, Guard::Always) => Some(Plain::Always),
             // No version is newer than nothing, not even where there is no row.
             (Change::Put { .. }, Guard::IfNewer(v)) if v > Version::NONE => Some(Plain::IfNewer),
+            // One that is not newer than its base is a conflict at best.
+            (Change::Put { .. }, Guard::Flush { base, version })
+                if version > base.unwrap_or_default() =>
+            {
+                Some(Plain::Flush)
+            }
             _ => None,
         };
         let first = self.writes.first().and_then(kind)?;
@@ -176,6 +188,19 @@ pub(super) fn puts<'a>(table: &Table, writes: &[&'a Write]) -> Vec<Array<'a>> {
         arrays.push(Box::new(ends.collect::<Vec<Option<Moment>>>()));
     }
     arrays
+}
+
+/// What flushes were made over: nothing where that was not looked at, and less than any version for an absent
+/// key, which no row has.
+pub(super) fn bases(writes: &[&Write]) -> Array<'static> {
+    let base = |write: &&Write| match write.guard {
+        Guard::Flush { base, .. } => base.map(|base| match base {
+            Version::NONE => -1,
+            base => base.raw().cast_signed(),
+        }),
+        Guard::Always | Guard::Unchanged(_) | Guard::IfNewer(_) | Guard::Once { .. } => None,
+    };
+    Box::new(writes.iter().map(base).collect::<Vec<Option<i64>>>())
 }
 
 /// Versions as numbers.

@@ -56,6 +56,8 @@ pub(super) struct Statements {
     pub(super) put_in_one_trip: Arc<str>,
     /// The plain way to put if newer: the same as `put_always` with versions at the end.
     pub(super) put_if_newer: Arc<str>,
+    /// The plain way to put over what was there: the same with what each was made over at the end.
+    pub(super) put_over: Arc<str>,
     /// Rows that are not there: keys, values, ends of life, versions. Gives a row for each.
     pub(super) insert: Arc<str>,
     /// Rows that are locked: the same.
@@ -279,6 +281,24 @@ impl Statements {
                 "u.ver",
                 &format!("excluded.{version}"),
                 &format!(" and t.{version} < excluded.{version}"),
+                arrays(2, &with_version),
+            )
+            .into(),
+            // A table of what each was made over, hashed once a batch.
+            put_over: plain(
+                "",
+                "u.ver",
+                &format!("excluded.{version}"),
+                &format!(
+                    " and ((t.{key}, t.{version}) in (
+                         select b.k, b.base from unnest($2::{key_type}[], ${base}::bigint[]) as b (k, base)
+                         where b.base is not null
+                     ) or (t.{version} < excluded.{version} and t.{key} in (
+                         select b.k from unnest($2::{key_type}[], ${base}::bigint[]) as b (k, base)
+                         where b.base is null
+                     )))",
+                    base = session + 1,
+                ),
                 arrays(2, &with_version),
             )
             .into(),

@@ -209,6 +209,9 @@ impl<'a> Prepared<'a> {
         let known = Known { live, newest, once };
         let version = match write.guard.admit(known) {
             Err(outcome) => return Ok(outcome),
+            Ok(Some(version)) if i64::try_from(version.raw()).is_err() => {
+                return Err(StoreError::refused(None, "the version is out of range"));
+            }
             Ok(Some(version)) => version,
             Ok(None) => versions.issue(newest)?,
         };

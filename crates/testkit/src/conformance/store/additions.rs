@@ -12,6 +12,7 @@ use super::scene::{Plus, Scene};
 case_table!(
     an_addition_adds_to_what_is_there,
     an_addition_sent_again_is_once,
+    additions_sent_together_count_once,
     an_addition_is_applied_over_what_others_wrote,
     marks_of_generations_are_apart,
     an_addition_keeps_the_end_of_life,
@@ -27,6 +28,14 @@ fn add(scene: &Scene, key: &str, by: i64, guard: Guard) -> Write {
         key: key.into(),
         change: Change::Add { by },
         guard,
+    }
+}
+
+/// The guard of a single addition.
+fn once_at(version: Version) -> Guard {
+    Guard::Once {
+        since: version,
+        version,
     }
 }
 
@@ -57,7 +66,7 @@ async fn expect(scene: &Scene, key: &str, number: i64) {
 }
 
 async fn an_addition_adds_to_what_is_there(scene: Scene) {
-    let once = |number| Guard::Once(scene.version(number));
+    let once = |number| once_at(scene.version(number));
     let at = |number| scene.version(number);
     let write = add(&scene, "k", 5, once(1));
     assert_eq!(added(&scene, write).await, (at(1), false, 5));
@@ -81,7 +90,7 @@ async fn an_addition_adds_to_what_is_there(scene: Scene) {
 }
 
 async fn an_addition_sent_again_is_once(scene: Scene) {
-    let once = |number| Guard::Once(scene.version(number));
+    let once = |number| once_at(scene.version(number));
     let first = add(&scene, "k", 5, once(3));
     added(&scene, first.clone()).await;
     for _ in 0..3 {
@@ -106,8 +115,33 @@ async fn an_addition_sent_again_is_once(scene: Scene) {
     ));
 }
 
+async fn additions_sent_together_count_once(scene: Scene) {
+    let at = |number| scene.version(number);
+    let from = |since, version| Guard::Once {
+        since: at(since),
+        version: at(version),
+    };
+    // Three in one, and the three again with two later ones.
+    added(&scene, add(&scene, "k", 3, from(2, 6))).await;
+    let more = scene.one(add(&scene, "k", 5, from(2, 10))).await;
+    assert_eq!(more, Outcome::Conflict { newest: at(6) });
+    expect(&scene, "k", 3).await;
+    added(&scene, add(&scene, "k", 2, from(8, 10))).await;
+    expect(&scene, "k", 5).await;
+    // Any part of what is applied is applied.
+    for guard in [from(2, 6), from(4, 4), from(2, 10), from(8, 10)] {
+        let again = scene.one(add(&scene, "k", 1, guard)).await;
+        assert_eq!(again, Outcome::Superseded, "{guard:?}");
+    }
+    // All five at once where none was applied, and then the three of them come late.
+    added(&scene, add(&scene, "late", 5, from(2, 10))).await;
+    let late = scene.one(add(&scene, "late", 3, from(2, 6))).await;
+    assert_eq!(late, Outcome::Superseded);
+    expect(&scene, "late", 5).await;
+}
+
 async fn an_addition_is_applied_over_what_others_wrote(scene: Scene) {
-    let once = |number| Guard::Once(scene.version(number));
+    let once = |number| once_at(scene.version(number));
     let first = add(&scene, "k", 5, once(1));
     added(&scene, first.clone()).await;
     // A version far beyond, as another process or a trigger makes it.
@@ -129,18 +163,18 @@ async fn an_addition_is_applied_over_what_others_wrote(scene: Scene) {
 async fn marks_of_generations_are_apart(scene: Scene) {
     let older = Version::compose(scene.generation, 5);
     let newer = Version::compose(scene.generation + 1, 5);
-    added(&scene, add(&scene, "k", 1, Guard::Once(newer))).await;
-    let (version, _, value) = added(&scene, add(&scene, "k", 1, Guard::Once(older))).await;
+    added(&scene, add(&scene, "k", 1, once_at(newer))).await;
+    let (version, _, value) = added(&scene, add(&scene, "k", 1, once_at(older))).await;
     assert!(version > newer && value == 2);
     for version in [older, newer] {
-        let again = add(&scene, "k", 1, Guard::Once(version));
+        let again = add(&scene, "k", 1, once_at(version));
         assert_eq!(scene.one(again).await, Outcome::Superseded);
     }
     expect(&scene, "k", 2).await;
 }
 
 async fn an_addition_keeps_the_end_of_life(mut scene: Scene) {
-    let once = |scene: &Scene, number| Guard::Once(scene.version(number));
+    let once = |scene: &Scene, number| once_at(scene.version(number));
     let until = Some(scene.later(50));
     let Write { table, key, .. } = add(&scene, "k", 0, Guard::Always);
     let change = Change::Put {
@@ -170,7 +204,7 @@ async fn an_addition_keeps_the_end_of_life(mut scene: Scene) {
 }
 
 async fn what_cannot_be_added_to_is_refused_alone(scene: Scene) {
-    let once = |number| Guard::Once(scene.version(number));
+    let once = |number| once_at(scene.version(number));
     scene
         .applied(scene.put("text", "some", Guard::Always))
         .await;
@@ -200,7 +234,7 @@ async fn what_cannot_be_added_to_is_refused_alone(scene: Scene) {
 }
 
 async fn additions_mix_with_other_writes(scene: Scene) {
-    let once = |number| Guard::Once(scene.version(number));
+    let once = |number| once_at(scene.version(number));
     scene.applied(number(&scene, "b", 10, Guard::Always)).await;
     scene.applied(scene.put("d", "old", Guard::Always)).await;
     let writes = vec![
@@ -232,7 +266,7 @@ async fn additions_mix_with_other_writes(scene: Scene) {
 }
 
 async fn a_mark_is_forgotten_with_the_deletions(mut scene: Scene) {
-    let write = add(&scene, "k", 1, Guard::Once(scene.version(1)));
+    let write = add(&scene, "k", 1, once_at(scene.version(1)));
     added(&scene, write.clone()).await;
     let remember = Duration::from_secs(100);
     scene.now = scene.later(99_000);
@@ -262,7 +296,7 @@ async fn no_addition_is_lost_among_others(scene: Scene) {
                 // A generation of its own, as every process has one.
                 let version = Version::compose(scene.generation + 1 + task, 2 * round + 2);
                 let writes: Vec<Write> = ["x", "y", "z"]
-                    .map(|key| add(&scene, key, 1, Guard::Once(version)))
+                    .map(|key| add(&scene, key, 1, once_at(version)))
                     .into();
                 for _ in 0..2 {
                     let mut tries = 0;
