@@ -78,6 +78,10 @@ struct Faults {
     folder_syncs_fail: bool,
     short_writes: bool,
     space_bytes: Option<u64>,
+    /// After so many changes the machine stops, and this survives.
+    changes_until_crash: Option<(u64, Survival)>,
+    /// The state of the chance by which a sync says that it was done and was not.
+    lies: Option<u64>,
 }
 
 /// How often the disk was asked for what.
@@ -136,6 +140,18 @@ impl FaultyDisk {
         self.lock().faults.short_writes = true;
     }
 
+    /// After `count` more changes of files or names, syncs among them, the machine stops instead of doing the
+    /// next.
+    pub fn crash_after(&self, count: u64, survival: Survival) {
+        self.lock().faults.changes_until_crash = Some((count, survival));
+    }
+
+    /// One sync in four, drawn with this seed, says that it was done and leaves what it should have made
+    /// durable to a later one.
+    pub fn lie_about_syncs(&self, seed: u64) {
+        self.lock().faults.lies = Some(seed);
+    }
+
     /// How many bytes all files may have together; none lifts the bound.
     pub fn set_space_bytes(&self, bytes: Option<u64>) {
         self.lock().faults.space_bytes = bytes;
@@ -184,15 +200,7 @@ impl FaultyDisk {
     /// Ends the life of everything open, and leaves of the unsynced writes what `survival` says. Faults that
     /// were asked for are lifted.
     pub fn crash(&self, survival: Survival) {
-        let mut state = self.lock();
-        state.life += 1;
-        state.locked = false;
-        state.faults = Faults::default();
-        state.syncs_held = false;
-        if survival != Survival::All {
-            state.lose_unsynced(survival);
-        }
-        drop(state);
+        self.lock().crash(survival);
         self.inner.changed.notify_all();
     }
 
@@ -267,6 +275,43 @@ impl NameChange {
 }
 
 impl State {
+    fn crash(&mut self, survival: Survival) {
+        self.life += 1;
+        self.locked = false;
+        self.faults = Faults::default();
+        self.syncs_held = false;
+        if survival != Survival::All {
+            self.lose_unsynced(survival);
+        }
+    }
+
+    /// Before a change of files or names: the machine may stop here.
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.faults.changes_until_crash {
+            Some((0, survival)) => {
+                let survival = *survival;
+                self.crash(survival);
+                Err(crashed())
+            }
+            Some((left, _)) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// True if this sync is a lie.
+    fn lies(&mut self) -> bool {
+        let Some(seed) = &mut self.faults.lies else {
+            return false;
+        };
+        let mut chance = fastrand::Rng::with_seed(*seed);
+        let lies = chance.u8(0..4) == 0;
+        *seed = chance.u64(..);
+        lies
+    }
+
     /// Shows what a power cut leaves.
     fn lose_unsynced(&mut self, survival: Survival) {
         let mut chance = match survival {
@@ -399,6 +444,7 @@ impl Disk for Mounted {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state()?;
+        state.change()?;
         state.files.push(Content::default());
         let id = state.files.len() - 1;
         state.change_name(NameChange::Set(path.to_owned(), id));
@@ -421,6 +467,7 @@ impl Disk for Mounted {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state()?;
+        state.change()?;
         if !state.names.contains_key(from) {
             return Err(no_file(from));
         }
@@ -430,6 +477,7 @@ impl Disk for Mounted {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state()?;
+        state.change()?;
         if !state.names.contains_key(path) {
             return Err(no_file(path));
         }
@@ -439,6 +487,7 @@ impl Disk for Mounted {
 
     fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
         let mut state = self.state()?;
+        state.change()?;
         state.counts.folder_syncs += 1;
         if state.faults.folder_syncs_fail {
             return Err(io::Error::other("the device reported an error"));
@@ -494,6 +543,7 @@ impl DiskFile for FaultyFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state()?;
+        state.change()?;
         state.counts.writes += 1;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let mut count = bytes.len();
@@ -533,6 +583,7 @@ impl DiskFile for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state()?;
+        state.change()?;
         state.counts.syncs += 1;
         if state.syncs_held {
             state.syncs_waiting += 1;
@@ -559,7 +610,9 @@ impl DiskFile for FaultyFile {
             Some(left) => *left -= 1,
             None => {}
         }
-        state.files[self.id].sync();
+        if !state.lies() {
+            state.files[self.id].sync();
+        }
         Ok(())
     }
 
