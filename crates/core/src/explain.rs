@@ -79,7 +79,7 @@ pub struct Explanation {
     pub fresh_for: Option<Duration>,
     /// How long it has been dirty.
     pub dirty_for: Option<Duration>,
-    /// Why the store refuses it.
+    /// Why the store does not take a write of it that is kept as a dead letter.
     pub refused: Option<String>,
     /// A write of it is waiting or under way.
     pub writing: bool,
@@ -90,7 +90,7 @@ pub(crate) fn explain(layer: &Layer, key: &[u8]) -> Explanation {
     let class = layer.class_of(key);
     let settings = layer.class(class);
     let elapsed = layer.clock.elapsed();
-    let mut state = layer.lane_of(key).lock();
+    let state = layer.lane_of(key).lock();
     let mut explanation = Explanation {
         key: Key::copy_from(key),
         class: settings.name.clone(),
@@ -107,16 +107,15 @@ pub(crate) fn explain(layer: &Layer, key: &[u8]) -> Explanation {
         fresh_for: None,
         dirty_for: None,
         refused: None,
-        writing: state.writing(key).is_some(),
+        writing: state.is_writing(key),
     };
+    let refusal = state.dirty.refusal(key);
+    explanation.refused = refusal.map(|refusal| refusal.message.to_string());
     if let Some(entry) = state.dirty.get(key) {
         explanation.state = match &entry.state {
             DirtyState::Waiting => State::Dirty,
             DirtyState::Claimed => State::Flushing,
-            DirtyState::Parked(error) => {
-                explanation.refused = Some(error.message().to_owned());
-                State::Parked
-            }
+            DirtyState::Parked => State::Parked,
         };
         explanation.version = Some(entry.version);
         explanation.dirty_for = Some(elapsed.saturating_sub(entry.since));

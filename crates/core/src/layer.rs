@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::age::AgeWatch;
 use crate::budget::DirtyBudget;
 use crate::class::{Class, ClassSet};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind};
+use crate::flush;
 use crate::hash::Hasher;
 use crate::key::Key;
 use crate::lane::Lane;
@@ -29,7 +31,8 @@ pub(crate) struct ClassState {
     /// Where its rows are; nothing for a class without a store.
     pub(crate) table: Option<TableId>,
     pub(crate) counters: Counters,
-    pub(crate) budget: DirtyBudget,
+    pub(crate) budget: Arc<DirtyBudget>,
+    pub(crate) age: AgeWatch,
 }
 
 /// The shared state of a gate.
@@ -58,6 +61,8 @@ pub(crate) struct Layer {
     pub(crate) checkpointed: Mutex<(Lsn, Duration)>,
     /// Everything this layer spawned, for the drain to wait for.
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// What all flushers share.
+    pub(crate) flusher: flush::Control,
     pub(crate) mutations: Mutations,
 }
 
@@ -77,7 +82,9 @@ pub(crate) struct Parts {
 impl Layer {
     pub(crate) fn new(parts: Parts) -> Self {
         let hasher = Hasher::with_seed(parts.clock.random());
+        let capabilities = parts.store.capabilities();
         Self {
+            flusher: flush::Control::new(capabilities.lanes, capabilities.batch_max),
             classes: parts.classes,
             states: parts.states,
             near: Near::new(parts.near_bytes, &hasher),
@@ -198,6 +205,7 @@ impl Layer {
         self.stopping.store(true, Ordering::Release);
         self.lanes.iter().for_each(Lane::wake_all);
         self.stopped.notify_one();
+        self.flusher.stopped.notify_one();
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

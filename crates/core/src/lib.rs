@@ -39,10 +39,13 @@
 //! # }
 //! ```
 
+mod age;
 mod backoff;
+mod breaker;
 mod budget;
 mod class;
 mod codec;
+mod dead_letters;
 mod delta;
 mod entry;
 mod error;
@@ -50,6 +53,7 @@ mod explain;
 mod flush;
 mod gate;
 mod hash;
+mod keeper;
 mod key;
 mod lane;
 mod layer;
@@ -71,11 +75,13 @@ mod sweep;
 mod version;
 mod write;
 
+pub use breaker::BreakerState;
 pub use class::{
     Class, Conflict, DEFAULT_CLASS, DEFAULT_TABLE, Merge, Pattern, Strategy, WhenFull,
     WhenJournalFails,
 };
 pub use codec::Codec;
+pub use dead_letters::{DeadLetter, DeadLetterReason};
 pub use delta::{SumError, integer, sum};
 pub use entry::{Change, Entry, VALUE_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};
@@ -87,7 +93,7 @@ pub use key::{KEY_BYTES_MAX, Key};
 pub use mutation::Mutation;
 pub use near::NearStats;
 pub use read::Lookup;
-pub use receipt::{Durability, FlushReport, Read, Receipt, Source, Written};
+pub use receipt::{ClassFlush, Durability, FlushReport, Read, Receipt, Source, Written};
 pub use scan::ScanCursor;
 pub use stats::{ClassStats, Stats};
 pub use version::{GENERATION_MAX, Version};

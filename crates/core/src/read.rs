@@ -172,13 +172,13 @@ fn enqueue(layer: &Layer, key: &[u8], class: usize) -> Asked {
     }
     let (reply, receiver) = oneshot::channel();
     let counters = &layer.state(class).counters;
-    if let Some(writes) = state.writing(key) {
-        counters.coalesced.one();
-        return match writes.attach(key, reply) {
-            Ok(()) => Asked::Wait(receiver),
-            Err(_) => Asked::Refuse(Error::closed()),
-        };
-    }
+    let reply = match state.attach(key, reply) {
+        Ok(()) => {
+            counters.coalesced.one();
+            return Asked::Wait(receiver);
+        }
+        Err(reply) => reply,
+    };
     // A load may have ended between the look without the lock and this one.
     if let Found::Fresh(copy) = find(layer, key) {
         return Asked::Answer(near_read(layer, class, copy));
@@ -321,7 +321,7 @@ fn land(
         let answer = match loaded {
             Ok(entry) => {
                 let quarantined = state.quarantine.contains_key(&key);
-                let writing = state.writing(key.as_bytes()).is_some();
+                let writing = state.is_writing(key.as_bytes());
                 if flight.may_fill && !quarantined && !writing {
                     layer.fill(&key, class, entry.as_ref(), Version::NONE);
                 }
@@ -363,12 +363,9 @@ pub(crate) fn answer_readers(
     }
     let class = layer.class_of(key.as_bytes());
     for reply in replies {
-        let reply = match state.writing(key.as_bytes()) {
-            Some(writes) => match writes.attach(key.as_bytes(), reply) {
-                Ok(()) => continue,
-                Err(reply) => reply,
-            },
-            None => reply,
+        let reply = match state.attach(key.as_bytes(), reply) {
+            Ok(()) => continue,
+            Err(reply) => reply,
         };
         match state.loads.join(key.as_bytes(), class, reply) {
             Joined::Leads => layer.lane_of(key.as_bytes()).loads_waiting.notify_one(),

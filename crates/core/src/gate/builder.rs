@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::{Gate, Handle};
+use crate::age::AgeWatch;
 use crate::budget::DirtyBudget;
 use crate::class::{Class, ClassSet, Strategy};
 use crate::error::{Error, Result};
 use crate::flush;
+use crate::keeper;
 use crate::lane::Road;
 use crate::layer::{ClassState, Layer, Parts};
 #[cfg(feature = "mutation")]
@@ -17,7 +19,7 @@ use crate::read;
 use crate::receipt::Durability;
 use crate::recover;
 use crate::stats::Counters;
-use crate::strategy;
+use crate::strategy::{self, write_back};
 use crate::sweep;
 
 /// What a gate is to be made of. A clock and a store are needed, a journal if a class is write-back with
@@ -172,7 +174,11 @@ async fn open_class(store: &dyn Store, class: &Class) -> Result<ClassState> {
         name,
         table,
         counters: Counters::default(),
-        budget: DirtyBudget::new(class.dirty_bytes_max),
+        budget: Arc::new(DirtyBudget::new(
+            class.dirty_bytes_max,
+            class.dirty_entries_max,
+        )),
+        age: AgeWatch::default(),
     })
 }
 
@@ -184,6 +190,18 @@ fn start(layer: &Arc<Layer>) {
             layer.spawn(strategy::drive(Arc::clone(layer), lane, road));
         }
         layer.spawn(flush::drive(Arc::clone(layer), lane));
+    }
+    if let Some(journal) = &layer.journal {
+        for lane in 0..layer.lanes.len() {
+            layer.spawn(write_back::drive_appended(
+                Arc::clone(layer),
+                lane,
+                Arc::clone(journal),
+            ));
+        }
+    }
+    if let Some(journal) = &layer.journal {
+        layer.spawn(keeper::drive(Arc::clone(layer), Arc::clone(journal)));
     }
     layer.spawn(sweep::drive(Arc::clone(layer)));
 }

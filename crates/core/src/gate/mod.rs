@@ -2,6 +2,7 @@
 
 mod audit;
 mod builder;
+mod dead_letters;
 mod drain;
 mod stats;
 mod typed;
@@ -30,7 +31,7 @@ use crate::read::{self, Lookup};
 use crate::receipt::{FlushReport, Read, Written};
 use crate::scan::{self, ScanCursor};
 use crate::stats::Stats;
-use crate::write::write;
+use crate::write::{put, write};
 
 /// The way of an application to its data: reads from memory when it can, writes as each key's class says.
 ///
@@ -125,13 +126,7 @@ impl Gate {
         value: impl Into<Bytes>,
         expires_at: Option<Timestamp>,
     ) -> Result<Written> {
-        let value = value.into();
-        write(self.layer(), key.as_ref(), |reply| Operation::Put {
-            value,
-            expires_at,
-            reply,
-        })
-        .await
+        put(self.layer(), key.as_ref(), value.into(), expires_at).await
     }
 
     /// Writes several keys at once; those of one lane share their commits. Not atomic: each key is written
@@ -208,8 +203,9 @@ impl Gate {
         self.layer().near.clear();
     }
 
-    /// Brings what is dirty now to the store, parked entries too, and tells what is left after `deadline`.
-    /// What is written meanwhile is not waited for.
+    /// Brings what is dirty now to the store, and tells what is left after `deadline`. What is written
+    /// meanwhile is not waited for, and dead letters are not tried again:
+    /// [`retry_dead_letters`](Self::retry_dead_letters) does that.
     ///
     /// # Errors
     /// None now; kept for gates whose cache is elsewhere.
@@ -217,7 +213,19 @@ impl Gate {
     /// # Cancel safety
     /// Dropped, the flush goes on.
     pub async fn flush(&self, deadline: Duration) -> Result<FlushReport> {
-        Ok(flush::flush(self.layer(), deadline).await)
+        Ok(flush::flush(self.layer(), None, deadline).await)
+    }
+
+    /// [`flush`](Self::flush) of one class.
+    ///
+    /// # Errors
+    /// Invalid if there is no write-back class of this name.
+    ///
+    /// # Cancel safety
+    /// Dropped, the flush goes on.
+    pub async fn flush_class(&self, name: &str, deadline: Duration) -> Result<FlushReport> {
+        let class = self.write_back_class(name)?;
+        Ok(flush::flush(self.layer(), Some(class), deadline).await)
     }
 
     /// Takes no more calls, finishes those under way, flushes everything, and closes journal and store; all

@@ -17,12 +17,13 @@
 //! |---|---|---|
 //! | clean | near cache | the copy |
 //! | load waiting or in flight | [`Loads`] | the result, shared (single-flight) |
-//! | write waiting or in flight | [`Writes`] | the result of that write |
+//! | write waiting or in flight | [`Writes`], [`AppendedQueue`] | the result of that write |
 //! | dirty, parked | [`Dirty`] | the dirty entry |
 //! | quarantine | [`LaneState::quarantine`] | a load of its own, which fills nothing |
 //!
 //! [strategy]: crate::strategy
 
+mod appended;
 mod dirty;
 mod loads;
 mod operation;
@@ -40,10 +41,11 @@ use crate::mutation::Mutations;
 use crate::port::{Lsn, Ticket};
 use crate::receipt::Read;
 
-pub(crate) use dirty::{Claim, Dirty, DirtyEntry, DirtyState, dirty_bytes};
+pub(crate) use appended::{Appended, AppendedQueue, Callers};
+pub(crate) use dirty::{Claim, Dirty, DirtyEntry, DirtyState, Front, KeyClaim, Pin, dirty_bytes};
 pub(crate) use loads::{Joined, Loads};
 pub(crate) use operation::{Folded, Operation, Present, Update, WriteReply, fold, needs_present};
-pub(crate) use writes::{Work, Writes};
+pub(crate) use writes::{Pass, Work, Writes};
 
 /// Where the answer to a read goes.
 pub(crate) type ReadReply = oneshot::Sender<Result<Read>>;
@@ -67,6 +69,8 @@ pub(crate) struct Lane {
     pub(crate) loads_waiting: Notify,
     /// A write was asked for, by road.
     pub(crate) writes_waiting: [Notify; 3],
+    /// The journal took a record of this lane, and none was on its way before.
+    pub(crate) appended_waiting: Notify,
     /// An entry became dirty, or a flush was asked for.
     pub(crate) dirty_waiting: Notify,
     /// A flush was asked for: a flusher that waits after a failure tries again at once.
@@ -79,13 +83,14 @@ pub(crate) struct Lane {
 pub(crate) struct LaneState {
     pub(crate) loads: Loads,
     pub(crate) writes: [Writes; 3],
+    pub(crate) appended: AppendedQueue,
+    /// Writes that go through the store past a bound are under way; the next ones wait.
+    pub(crate) spilling: bool,
     pub(crate) dirty: Dirty,
     /// Keys whose last write has an unknown outcome. The writer may still be at it inside the store, so what
     /// a load returns may be outdated a moment later: nothing is filled until the outcome is known or a
     /// later write of the key is committed.
     pub(crate) quarantine: HashMap<Key, Option<Ticket>, Hasher>,
-    /// Journal records at or after this place may belong to writes not yet in `dirty`.
-    pub(crate) appending: Option<Lsn>,
 }
 
 impl Lane {
@@ -98,12 +103,14 @@ impl Lane {
                     Writes::new(hasher),
                     Writes::new(hasher),
                 ],
+                appended: AppendedQueue::new(hasher),
+                spilling: false,
                 dirty: Dirty::new(hasher, mutations),
                 quarantine: HashMap::with_hasher(hasher.clone()),
-                appending: None,
             }),
             loads_waiting: Notify::new(),
             writes_waiting: [Notify::new(), Notify::new(), Notify::new()],
+            appended_waiting: Notify::new(),
             dirty_waiting: Notify::new(),
             flush_asked: Notify::new(),
             settled: Notify::new(),
@@ -120,6 +127,7 @@ impl Lane {
     pub(crate) fn wake_all(&self) {
         self.loads_waiting.notify_one();
         self.writes_waiting.iter().for_each(Notify::notify_one);
+        self.appended_waiting.notify_one();
         self.dirty_waiting.notify_one();
         self.flush_asked.notify_one();
         self.settled.notify_waiters();
@@ -131,21 +139,40 @@ impl LaneState {
         &mut self.writes[road as usize]
     }
 
-    /// The write queue in which `key` is waiting or in flight.
-    pub(crate) fn writing(&mut self, key: &[u8]) -> Option<&mut Writes> {
-        self.writes.iter_mut().find(|writes| writes.has(key))
+    /// True if a write of `key` waits, is in flight, or waits for the journal.
+    pub(crate) fn is_writing(&self, key: &[u8]) -> bool {
+        self.appended.last_of(key).is_some() || self.is_queued(key)
+    }
+
+    /// True if a write of `key` waits or is in flight, so that what comes later must go behind it.
+    pub(crate) fn is_queued(&self, key: &[u8]) -> bool {
+        self.writes.iter().any(|writes| writes.has(key))
+    }
+
+    /// Adds a reader to be answered by a write of `key` that is under way: the newest, or one before it that
+    /// is done earlier.
+    pub(crate) fn attach(&mut self, key: &[u8], reply: ReadReply) -> Result<(), ReadReply> {
+        if let Some(writes) = self.writes.iter_mut().find(|writes| writes.has(key)) {
+            return writes.attach(key, reply);
+        }
+        self.appended.attach(key, reply)
     }
 
     /// Nothing of this lane's journal records is needed before this place.
     pub(crate) fn journal_needed_from(&mut self) -> Option<Lsn> {
-        match (self.appending, self.dirty.oldest_lsn()) {
+        match (self.appended.first(), self.dirty.oldest_lsn()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
     }
 
-    /// True if no write is waiting or in flight.
+    /// True if no write is waiting, in flight, or waiting for the journal.
     pub(crate) fn is_idle(&self) -> bool {
+        self.appended.is_empty() && self.has_empty_queues()
+    }
+
+    /// True if no write is waiting or in flight.
+    pub(crate) fn has_empty_queues(&self) -> bool {
         self.writes.iter().all(Writes::is_empty)
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
-use super::{Operation, ReadReply};
+use super::{Operation, ReadReply, dirty_bytes};
+use crate::budget::Admitted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hasher;
 use crate::key::Key;
@@ -34,6 +35,51 @@ struct Chain {
     one_by_one: usize,
     /// How often the front was tried and the row was found changed.
     attempts: u32,
+    pass: Pass,
+}
+
+/// How a write was let in: with room under the bounds of its class, or past them.
+#[derive(Default)]
+pub(crate) struct Pass {
+    /// The room taken for it; nothing for a write that does not become dirty.
+    pub(crate) admitted: Option<Admitted>,
+    /// A write-back write that goes to the store before it is acknowledged.
+    pub(crate) through: bool,
+}
+
+impl Pass {
+    /// With this room.
+    pub(crate) fn with(admitted: Admitted) -> Self {
+        Self {
+            admitted: Some(admitted),
+            through: false,
+        }
+    }
+
+    /// Past the bounds, by way of the store.
+    pub(crate) fn through() -> Self {
+        Self {
+            admitted: None,
+            through: true,
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        self.through |= other.through;
+        match (&mut self.admitted, other.admitted) {
+            (Some(mine), Some(other)) => mine.join(other),
+            (mine @ None, other) => *mine = other,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// The part of an operation of so many bytes.
+    fn split(&mut self, bytes: u64) -> Self {
+        Self {
+            admitted: self.admitted.as_mut().map(|all| all.split(bytes)),
+            through: self.through,
+        }
+    }
 }
 
 /// A key taken out of the queue, with what to do to it.
@@ -43,6 +89,7 @@ pub(crate) struct Work {
     pub(crate) operations: Vec<Operation>,
     /// How often this was tried and the row was found changed meanwhile.
     pub(crate) attempts: u32,
+    pub(crate) pass: Pass,
 }
 
 impl Writes {
@@ -65,6 +112,7 @@ impl Writes {
         key: &Key,
         class: usize,
         operation: Operation,
+        pass: Pass,
         readers: Vec<ReadReply>,
     ) -> Result<bool, (Error, Vec<ReadReply>)> {
         let bytes = operation.value_bytes();
@@ -82,6 +130,7 @@ impl Writes {
         let joined = self.waiting.contains_key(key);
         let chain = self.chain(key, class);
         chain.operations.push_back(operation);
+        chain.pass.join(pass);
         chain.readers.extend(readers);
         Ok(joined)
     }
@@ -96,34 +145,43 @@ impl Writes {
                 readers: Vec::new(),
                 one_by_one: 0,
                 attempts: 0,
+                pass: Pass::default(),
             }
         })
     }
 
-    /// Moves at most `limit` keys into flight, oldest first. The caller guarantees that nothing is in flight.
-    pub(crate) fn take(&mut self, limit: usize) -> Vec<Work> {
-        debug_assert!(self.in_flight.is_empty(), "one batch of a road at a time");
+    /// Moves at most `limit` keys into flight, oldest first. What waits for a key that is in flight stays, and
+    /// so do writes to be made through the store unless `through`.
+    pub(crate) fn take(&mut self, limit: usize, through: bool) -> Vec<Work> {
         let mut taken = Vec::with_capacity(self.order.len().min(limit));
-        for _ in 0..self.order.len().min(limit) {
+        let mut kept = Vec::new();
+        while taken.len() < limit {
             let Some(key) = self.order.pop_front() else {
                 break;
             };
             let Some(mut chain) = self.waiting.remove(&key) else {
                 continue;
             };
+            if self.in_flight.contains_key(&key) || (chain.pass.through && !through) {
+                self.waiting.insert(key.clone(), chain);
+                kept.push(key);
+                continue;
+            }
             let readers = mem::take(&mut chain.readers);
             let attempts = mem::take(&mut chain.attempts);
             let class = chain.class;
-            let operations: Vec<Operation> = if chain.one_by_one > 0 {
+            let (operations, pass) = if chain.one_by_one > 0 && chain.operations.len() > 1 {
                 chain.one_by_one -= 1;
-                let first = chain.operations.pop_front();
-                if !chain.operations.is_empty() {
-                    self.waiting.insert(key.clone(), chain);
-                    self.order.push_back(key.clone());
-                }
-                first.into_iter().collect()
+                let first: Vec<Operation> = chain.operations.pop_front().into_iter().collect();
+                let bytes = first
+                    .iter()
+                    .map(|first| dirty_bytes(&key, first.value_bytes()));
+                let pass = chain.pass.split(bytes.sum());
+                self.waiting.insert(key.clone(), chain);
+                self.order.push_back(key.clone());
+                (first, pass)
             } else {
-                chain.operations.into()
+                (Vec::from(chain.operations), chain.pass)
             };
             self.operations -= operations.len();
             self.bytes -= operations.iter().map(Operation::value_bytes).sum::<usize>();
@@ -133,7 +191,11 @@ impl Writes {
                 class,
                 operations,
                 attempts,
+                pass,
             });
+        }
+        for key in kept.into_iter().rev() {
+            self.order.push_front(key);
         }
         taken
     }
@@ -159,6 +221,7 @@ impl Writes {
             chain.operations.push_front(operation);
         }
         chain.readers.extend(readers);
+        chain.pass.join(work.pass);
         chain.attempts = work.attempts;
         if one_by_one {
             chain.one_by_one = count;

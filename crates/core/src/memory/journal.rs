@@ -71,6 +71,10 @@ impl Journal for MemoryJournal {
         ready(Ok(()))
     }
 
+    fn synced(&self) -> Lsn {
+        Lsn(self.lock().tail().0 - 1)
+    }
+
     fn room(&self, _records: &[Bytes]) -> BoxFuture<'_, Result<(), JournalError>> {
         ready(Ok(()))
     }

@@ -152,6 +152,12 @@ pub trait Journal: Send + Sync + 'static {
     /// The records may still be found by a later [`replay`](Journal::replay), or may not.
     fn wait(&self, last: Lsn) -> BoxFuture<'_, Result<(), JournalError>>;
 
+    /// A place up to which all records are durable, as far as is known without waiting: whoever waited for one
+    /// record learns of others that the same sync covered. May be behind.
+    fn synced(&self) -> Lsn {
+        Lsn(0)
+    }
+
     /// After [`JournalError::Busy`]: returns when these records can be submitted, as far as can be foreseen.
     /// It reserves nothing: others may be faster, so submit in a loop.
     ///
@@ -203,6 +209,11 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Bytes the journal occupies where it lives.
     fn size_bytes(&self) -> u64;
+
+    /// The most bytes it may occupy, if it has a bound. Constant.
+    fn size_bytes_max(&self) -> Option<u64> {
+        None
+    }
 
     /// Finishes what was submitted, syncs, and lets go of files and threads. Later appends answer
     /// [`JournalError::Unavailable`]. Closing twice is the same as once.

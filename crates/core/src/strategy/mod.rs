@@ -35,9 +35,17 @@ pub(crate) async fn drive(layer: Arc<Layer>, lane_index: usize, road: Road) {
     let lane = &layer.lanes[lane_index];
     let limit = layer.store.capabilities().batch_max.max(1);
     loop {
-        let batch = lane.lock().road(road).take(limit);
+        let (batch, is_empty) = {
+            let mut state = lane.lock();
+            let through = !state.spilling;
+            let writes = state.road(road);
+            (writes.take(limit, through), writes.is_empty())
+        };
         if batch.is_empty() {
-            if layer.is_stopping() {
+            // What is still in flight may come back.
+            if layer.is_stopping() && is_empty {
+                // Who waits for the journal ends after this.
+                lane.appended_waiting.notify_one();
                 return;
             }
             lane.writes_waiting[road as usize].notified().await;
@@ -48,7 +56,7 @@ pub(crate) async fn drive(layer: Arc<Layer>, lane_index: usize, road: Road) {
             match road {
                 Road::Through => write_through::commit(&layer, lane, batch).await,
                 Road::Around => write_around::commit(&layer, lane, batch).await,
-                Road::Back => write_back::commit(&layer, lane, batch).await,
+                Road::Back => write_back::commit(&layer, lane_index, batch).await,
             }
         };
         if AssertUnwindSafe(committed).catch_unwind().await.is_err() {
@@ -72,7 +80,6 @@ fn abandon(layer: &Layer, lane_index: usize, road: Road, keys: &[Key]) {
     );
     let lane = &layer.lanes[lane_index];
     let mut state = lane.lock();
-    state.appending = None;
     for key in keys {
         layer.near.remove(key.as_bytes());
         let readers = state.road(road).land(key);

@@ -3,7 +3,7 @@
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::key::Key;
-use crate::lane::{Folded, Lane, Operation, Present, Work, fold};
+use crate::lane::{Folded, Lane, LaneState, Operation, Present, Work, fold};
 use crate::layer::Layer;
 use crate::near::Freshness;
 use crate::read::load_apart;
@@ -30,7 +30,8 @@ pub(crate) async fn prepare(
     for work in &batch {
         let mut present = Present::Unknown;
         if needs(&work.operations) {
-            match in_memory(layer, lane, work) {
+            // A copy that was found outdated is not trusted again.
+            match in_memory(layer, &lane.lock(), &work.key, work.attempts == 0) {
                 Some(entry) => {
                     present = Present::Known(entry.filter(|entry| !entry.is_expired(now)));
                 }
@@ -73,14 +74,19 @@ pub(crate) async fn prepare(
     clippy::option_option,
     reason = "unknown, known to be absent and present are three things"
 )]
-fn in_memory(layer: &Layer, lane: &Lane, work: &Work) -> Option<Option<Entry>> {
-    if let Some(dirty) = lane.lock().dirty.get(work.key.as_bytes()) {
+pub(crate) fn in_memory(
+    layer: &Layer,
+    state: &LaneState,
+    key: &Key,
+    trust_copy: bool,
+) -> Option<Option<Entry>> {
+    if let Some(dirty) = state.dirty.get(key.as_bytes()) {
         return Some(dirty.change.to_entry(dirty.version));
     }
-    if work.attempts > 0 {
+    if !trust_copy {
         return None;
     }
-    let copy = layer.near.peek(work.key.as_bytes())?;
+    let copy = layer.near.peek(key.as_bytes())?;
     let fresh = copy.freshness(layer.clock.now(), layer.clock.elapsed()) == Freshness::Fresh;
     fresh.then(|| copy.into_entry())
 }

@@ -9,7 +9,7 @@ use super::present::Prepared;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::lane::{Lane, LaneState, Operation, Present, ReadReply, Road, Work};
+use crate::lane::{Lane, LaneState, Operation, Present, ReadReply, Road, Work, WriteReply};
 use crate::layer::Layer;
 use crate::port::{Outcome, Resolution, StoreError, Ticket};
 use crate::read::{answer_readers, reply_all, store_read};
@@ -25,11 +25,16 @@ pub(crate) type IntoCache = fn(&Layer, &Key, usize, Option<&Entry>, Version);
 /// Answers given after the lock.
 #[derive(Default)]
 pub(crate) struct Answers {
+    ones: Vec<(WriteReply, Result<Written>)>,
     writes: Vec<(Operation, Result<Written>)>,
     reads: Vec<(Vec<ReadReply>, Result<Read>)>,
 }
 
 impl Answers {
+    pub(crate) fn one(&mut self, reply: WriteReply, answer: Result<Written>) {
+        self.ones.push((reply, answer));
+    }
+
     pub(crate) fn write(&mut self, operation: Operation, answer: Result<Written>) {
         self.writes.push((operation, answer));
     }
@@ -49,6 +54,10 @@ impl Answers {
     }
 
     pub(crate) fn send(self) {
+        for (reply, answer) in self.ones {
+            // One that went away is no concern.
+            drop(reply.send(answer));
+        }
         for (operation, answer) in self.writes {
             operation.answer(answer);
         }
@@ -213,7 +222,7 @@ fn store_receipt(version: Version) -> Receipt {
 }
 
 /// Ends the quarantine of keys when the store can tell what became of their write.
-fn resolve_later(layer: &Arc<Layer>, unresolved: Vec<(Ticket, Key)>) {
+pub(crate) fn resolve_later(layer: &Arc<Layer>, unresolved: Vec<(Ticket, Key)>) {
     let mut by_ticket: Vec<(Ticket, Vec<Key>)> = Vec::new();
     for (ticket, key) in unresolved {
         match by_ticket.iter_mut().find(|(other, _)| *other == ticket) {

@@ -138,6 +138,14 @@ impl Journal for FaultyJournal {
         })
     }
 
+    fn synced(&self) -> Lsn {
+        let records = self.disk.lock();
+        match self.faults.answers_early {
+            true => Lsn(records.trimmed + records.kept.len() as u64),
+            false => Lsn(records.trimmed + records.synced as u64),
+        }
+    }
+
     fn room(&self, _records: &[Bytes]) -> BoxFuture<'_, Result<(), JournalError>> {
         Box::pin(std::future::ready(match self.random.chance(0.5) {
             true => Err(JournalError::full("the disk is full")),
