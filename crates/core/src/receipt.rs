@@ -64,16 +64,31 @@ pub struct Written {
     pub receipt: Receipt,
 }
 
+/// What a flush did for one class, and what is left of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClassFlush {
+    /// The name of the class.
+    pub class: String,
+    /// Its writes that reached the store since the call.
+    pub flushed: u64,
+    /// Its dirty entries that are not in the store, dead letters not counted.
+    pub left: u64,
+    /// Its dead letters.
+    pub parked: u64,
+}
+
 /// What `flush` and `drain` did, and what is left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FlushReport {
     /// Writes that reached the store since the call.
     pub flushed: u64,
     /// Dirty entries that are not in the store, parked ones not counted. They are in the journal if their
     /// class is journalled.
     pub left: u64,
-    /// Entries that the store refuses.
+    /// Entries that the store does not take: the dead letters. A flush does not try them again.
     pub parked: u64,
+    /// The same by class: every write-back class, or the one that was asked for.
+    pub classes: Vec<ClassFlush>,
 }
 
 impl FlushReport {

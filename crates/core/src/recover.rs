@@ -4,7 +4,8 @@
 //! already has costs nothing but a guarded write that does not apply. Records whose key now belongs to
 //! another class, or whose class is no longer write-back, are flushed before the gate opens, into the table
 //! of the class that took them; a class that is gone is refused by name, for its rows have no table. Records
-//! whose row is as new or newer were flushed before, and are dropped.
+//! whose row is as new or newer were flushed before, and are dropped. Dead letters come back as dead letters,
+//! with their history, and are not tried again by themselves.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::class::Strategy;
+use crate::dead_letters::{DeadLetterReason, Refusal};
 use crate::entry::Change;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -40,6 +42,7 @@ struct Found {
     class: String,
     version: Version,
     change: Change,
+    refusal: Option<Refusal>,
     lsn: Lsn,
 }
 
@@ -56,6 +59,7 @@ pub(crate) async fn read(journal: &dyn Journal) -> Result<Recovered> {
         for replayed in chunk {
             match Record::decode(replayed.record) {
                 Some(Record::Write(record)) => recovered.take(record, replayed.lsn),
+                Some(Record::Discarded(key, version)) => recovered.discard(&key, version),
                 Some(Record::Checkpoint(needed)) => {
                     recovered.entries.retain(|_, found| found.lsn >= needed);
                 }
@@ -115,10 +119,11 @@ pub(crate) async fn last_checkpoint(layer: &Layer) {
 impl Recovered {
     fn take(&mut self, record: WriteRecord, lsn: Lsn) {
         self.generation = self.generation.max(record.version.generation());
+        // Of the same version the later record counts: a dead letter, or a copy of what is still needed.
         let newer = self
             .entries
             .get(&record.key)
-            .is_none_or(|old| old.version < record.version);
+            .is_none_or(|old| old.version <= record.version);
         if newer {
             // Copied, so that a value does not pin the buffer it was read into.
             let change = match record.change {
@@ -128,16 +133,25 @@ impl Recovered {
                 },
                 other => other,
             };
-            let (class, version) = (record.class, record.version);
+            let (class, version, refusal) = (record.class, record.version, record.refusal);
             self.entries.insert(
                 record.key,
                 Found {
                     class,
                     version,
                     change,
+                    refusal,
                     lsn,
                 },
             );
+        }
+    }
+
+    fn discard(&mut self, key: &Key, version: Version) {
+        self.generation = self.generation.max(version.generation());
+        let found = self.entries.get(key);
+        if found.is_some_and(|found| found.version <= version) {
+            self.entries.remove(key);
         }
     }
 
@@ -166,13 +180,8 @@ impl Recovered {
                 .into_iter()
                 .map(|row| row.ok().flatten());
             for ((key, class, found), row) in known.into_iter().zip(rows) {
-                // As new or newer: it was flushed, and its row may have been written since; unless the row
-                // is newer than all that was ever issued here, and so not ours.
-                let flushed = row.is_some_and(|row| {
-                    row.version >= found.version && row.version <= layer.newest_issued()
-                });
-                if !flushed {
-                    restore_one(layer, key, class, found, &mut moved);
+                if !row.is_some_and(|row| is_flushed(layer, &found, row.version)) {
+                    restore_one(layer, key, class, found, &mut moved)?;
                 }
             }
             known = rest;
@@ -183,6 +192,22 @@ impl Recovered {
             last_checkpoint(layer).await;
         }
         Ok(())
+    }
+}
+
+/// Whether a row of this version says that a record was flushed. As new or newer: it was, and its row may have
+/// been written since; unless the row is newer than all that was ever issued here, and so not ours. The loser
+/// of a conflict is a dead letter because the row is newer, so of it only its own version tells anything.
+fn is_flushed(layer: &Layer, found: &Found, row: Version) -> bool {
+    match &found.refusal {
+        Some(refusal) if refusal.reason == DeadLetterReason::Conflict => {
+            if row > layer.newest_issued() {
+                // As when it was lost: what is written now is newer than the stranger's.
+                layer.issue_above(row);
+            }
+            row == found.version
+        }
+        _ => row >= found.version && row <= layer.newest_issued(),
     }
 }
 
@@ -215,12 +240,19 @@ fn restore_one(
     class: usize,
     found: Found,
     moved: &mut Vec<(usize, Write)>,
-) {
+) -> Result<()> {
     let Some(table) = layer.state(class).table else {
-        return;
+        return Ok(());
     };
     let same = layer.class_of(key.as_bytes()) == class;
     if layer.class(class).strategy != Strategy::WriteBack || !same {
+        if found.refusal.is_some() {
+            return Err(Error::configuration(format_args!(
+                "the journal holds a dead letter of key '{key}', which was of the write-back class '{}' and \
+                 is not any more: put that back, and retry, edit or discard its dead letters first",
+                found.class
+            )));
+        }
         let guard = Guard::IfNewer(found.version);
         moved.push((
             class,
@@ -231,7 +263,7 @@ fn restore_one(
                 guard,
             },
         ));
-        return;
+        return Ok(());
     }
     let entry = DirtyEntry {
         class,
@@ -243,11 +275,12 @@ fn restore_one(
         state: DirtyState::Waiting,
     };
     layer.state(class).budget.take(entry.bytes(&key));
-    layer
-        .lane_of(key.as_bytes())
-        .lock()
-        .dirty
-        .insert(key, entry);
+    let mut state = layer.lane_of(key.as_bytes()).lock();
+    match found.refusal {
+        Some(refusal) => state.dirty.restore_parked(key, entry, refusal),
+        None => drop(state.dirty.insert(key, entry)),
+    }
+    Ok(())
 }
 
 async fn flush_moved(layer: &Layer, moved: Vec<(usize, Write)>) -> Result<()> {

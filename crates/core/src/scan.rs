@@ -116,7 +116,7 @@ fn dirty(layer: &Layer, after: Option<&Key>, now: Timestamp) -> Vec<Key> {
     let mut keys = Vec::new();
     for lane in &layer.lanes {
         let state = lane.lock();
-        let live = state.dirty.iter().filter(|(key, entry)| {
+        let live = state.dirty.visible().filter(|(key, entry)| {
             let dead = match &entry.change {
                 Change::Put { expires_at, .. } => expires_at.is_some_and(|at| at <= now),
                 Change::Add { .. } => false,
@@ -177,7 +177,7 @@ pub(crate) async fn count(layer: &Layer) -> Result<u64> {
     let mut entries: Vec<(Key, usize, bool)> = Vec::new();
     for lane in &layer.lanes {
         let state = lane.lock();
-        entries.extend(state.dirty.iter().map(|(key, entry)| {
+        entries.extend(state.dirty.visible().map(|(key, entry)| {
             let live = entry
                 .change
                 .to_entry(entry.version)

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+#[path = "layer/dead_letters.rs"]
+mod dead_letters;
+#[path = "layer/hooked.rs"]
+mod hooked;
 #[path = "layer/isolation.rs"]
 mod isolation;
 #[path = "layer/read_path.rs"]

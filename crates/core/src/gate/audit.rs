@@ -5,7 +5,8 @@ use crate::layer::Layer;
 /// What does not add up, in words; nothing if all is well. Exact only while no write is under way.
 pub(super) fn audit(layer: &Layer) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut bytes = vec![0_u64; layer.states.len()];
+    // Entries and bytes, by class.
+    let mut counted = vec![(0_u64, 0_u64); layer.states.len()];
     for (index, lane) in layer.lanes.iter().enumerate() {
         let mut state = lane.lock();
         wrong.extend(
@@ -16,7 +17,9 @@ pub(super) fn audit(layer: &Layer) -> Vec<String> {
                 .map(|what| format!("lane {index}: {what}")),
         );
         for (key, entry) in state.dirty.iter() {
-            bytes[entry.class] += entry.bytes(key);
+            let (entries, bytes) = &mut counted[entry.class];
+            *entries += 1;
+            *bytes += entry.bytes(key);
             if layer.lane_index(key.as_bytes()) != index {
                 wrong.push(format!("lane {index}: key '{key}' belongs to another lane"));
             }
@@ -33,12 +36,19 @@ pub(super) fn audit(layer: &Layer) -> Vec<String> {
             ));
         }
     }
-    for ((class, state), bytes) in layer.classes.classes().iter().zip(&layer.states).zip(bytes) {
-        if state.budget.used() != bytes {
+    for ((class, state), (entries, bytes)) in layer
+        .classes
+        .classes()
+        .iter()
+        .zip(&layer.states)
+        .zip(counted)
+    {
+        let budget = (state.budget.entries(), state.budget.bytes());
+        if budget != (entries, bytes) {
             wrong.push(format!(
-                "class '{}': {} dirty bytes are counted and {bytes} are there",
+                "class '{}': {budget:?} dirty entries and bytes are counted, and {:?} are there",
                 class.name,
-                state.budget.used()
+                (entries, bytes)
             ));
         }
     }

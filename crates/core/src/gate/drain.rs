@@ -19,7 +19,7 @@ pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<Flus
     let until = layer.clock.elapsed().saturating_add(deadline);
     let idle = std::pin::pin!(writes_answered(layer));
     select(idle, layer.clock.sleep(deadline)).await;
-    let report = flush(layer, until.saturating_sub(layer.clock.elapsed())).await;
+    let report = flush(layer, None, until.saturating_sub(layer.clock.elapsed())).await;
     layer.stop();
     // From here on others may change the store.
     layer.near.clear();

@@ -1,11 +1,14 @@
 //! Gathering the figures of a gate.
 
+use std::time::Duration;
+
 use crate::lane::DirtyState;
 use crate::layer::Layer;
 use crate::stats::{ClassStats, Stats};
 
 /// Looks at every dirty entry, under one lane's lock at a time.
 pub(super) fn stats(layer: &Layer) -> Stats {
+    let elapsed = layer.clock.elapsed();
     let mut classes: Vec<ClassStats> = layer
         .classes
         .classes()
@@ -28,14 +31,19 @@ pub(super) fn stats(layer: &Layer) -> Stats {
                 unknown: counters.unknown.get(),
                 flushed: counters.flushed.get(),
                 superseded: counters.superseded.get(),
+                discarded: counters.discarded.get(),
+                flush_rounds: counters.flush_rounds.get(),
+                flush_failures: counters.flush_failures.get(),
+                flush_rate: counters.flush_rate.per_second(elapsed),
+                time_to_drain: None,
                 parked: 0,
+                parked_bytes: 0,
                 dirty_entries: 0,
                 dirty_bytes: 0,
                 oldest_dirty: None,
             }
         })
         .collect();
-    let elapsed = layer.clock.elapsed();
     let mut quarantined = 0;
     for lane in &layer.lanes {
         let state = lane.lock();
@@ -43,8 +51,9 @@ pub(super) fn stats(layer: &Layer) -> Stats {
         for (key, entry) in state.dirty.iter() {
             let class = &mut classes[entry.class];
             class.dirty_bytes += entry.bytes(key);
-            if matches!(entry.state, DirtyState::Parked(_)) {
+            if entry.state == DirtyState::Parked {
                 class.parked += 1;
+                class.parked_bytes += entry.bytes(key);
                 continue;
             }
             class.dirty_entries += 1;
@@ -52,10 +61,34 @@ pub(super) fn stats(layer: &Layer) -> Stats {
             class.oldest_dirty = class.oldest_dirty.max(Some(age));
         }
     }
+    for class in &mut classes {
+        class.time_to_drain = time_to_drain(class.dirty_entries, class.flush_rate);
+    }
+    let (flushes_in_flight, flush_window, flush_batch) = layer.flusher.figures();
+    let journal = layer.journal.as_ref();
     Stats {
         near: layer.near.stats(),
         classes,
-        journal_bytes: layer.journal.as_ref().map(|journal| journal.size_bytes()),
+        journal_bytes: journal.map(|journal| journal.size_bytes()),
+        journal_bytes_max: journal.and_then(|journal| journal.size_bytes_max()),
+        breaker: layer.flusher.breaker(),
+        flushes_in_flight,
+        flush_window,
+        flush_batch,
+        flusher_restarts: layer.flusher.restarts(),
         quarantined,
     }
+}
+
+/// Less than one entry in this many seconds is no rate to hope by.
+const HOPELESS_SECONDS: f64 = 100.0;
+
+fn time_to_drain(entries: u64, rate: f64) -> Option<Duration> {
+    if entries == 0 {
+        return Some(Duration::ZERO);
+    }
+    if rate * HOPELESS_SECONDS < 1.0 {
+        return None;
+    }
+    Duration::try_from_secs_f64(entries as f64 / rate).ok()
 }

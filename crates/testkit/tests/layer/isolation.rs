@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tidegate_core::port::{Store, TableSpec};
-use tidegate_core::{Change, Class, Entry, ErrorKind, State, Strategy, WhenFull};
+use tidegate_core::{Change, Class, Entry, ErrorKind, Strategy, WhenFull};
 use tidegate_testkit::sim::StoreFaults;
 
 use crate::world::{World, ms, pass, text};
@@ -121,18 +121,17 @@ async fn a_row_that_others_wrote_newer_parks_the_write_and_later_ones_are_newer(
     gate.set("b:1", "ours").await.unwrap();
     let report = gate.flush(ms(10_000)).await.unwrap();
     assert_eq!((report.left, report.parked), (0, 1));
-    assert_eq!(gate.explain(b"b:1").state, State::Parked);
-    assert_eq!(
-        text(&gate, "b:1").await.as_deref(),
-        Some("ours"),
-        "acknowledged, kept, read"
-    );
+    assert!(gate.explain(b"b:1").refused.is_some());
+    let letter = gate.dead_letter(b"b:1").unwrap();
+    assert_eq!(letter.value.as_deref(), Some(b"ours".as_slice()), "kept");
     assert_eq!(world.value("b", "b:1").as_deref(), Some("theirs"));
+    assert_eq!(text(&gate, "b:1").await.as_deref(), Some("theirs"));
     // A restart forgets nothing of it.
     drop(gate);
     let gate = world.gate([back("b")]).await;
     assert_eq!(gate.flush(ms(10_000)).await.unwrap().parked, 1);
-    assert_eq!(text(&gate, "b:1").await.as_deref(), Some("ours"));
+    assert_eq!(gate.dead_letter(b"b:1").as_ref(), Some(&letter));
+    assert_eq!(text(&gate, "b:1").await.as_deref(), Some("theirs"));
     gate.set("b:1", "ours again").await.unwrap();
     assert!(gate.flush(ms(10_000)).await.unwrap().is_complete());
     assert_eq!(world.value("b", "b:1").as_deref(), Some("ours again"));

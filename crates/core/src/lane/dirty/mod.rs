@@ -1,0 +1,517 @@
+//! The dirty entries of a lane: acknowledged and not yet in the store. No eviction touches them.
+//!
+//! Life of an entry: waiting → claimed → gone, or parked. At most one claim of a key is out at a time; what
+//! is written meanwhile takes the entry's place in the map and waits behind the claim, so several batches of
+//! one lane may be on their way at once and never hold the same key.
+
+mod audit;
+mod letters;
+mod records;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::dead_letters::DeadLetterReason;
+use crate::entry::Change;
+use crate::hash::Hasher;
+use crate::key::Key;
+use crate::mutation::{Mutation, Mutations};
+use crate::port::Lsn;
+use crate::version::Version;
+
+use letters::Letter;
+use records::Records;
+
+pub(crate) use records::Pin;
+
+/// Bytes counted for a dirty entry beside its key and value: its slots in the map and the two queues.
+pub(crate) const DIRTY_OVERHEAD_BYTES: u64 = 256;
+
+/// Where a dirty entry stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DirtyState {
+    /// In the queue of the flusher.
+    Waiting,
+    /// A claim of the key is on its way to the store: of this write, or of one that it has overtaken.
+    Claimed,
+    /// The store does not take it; why is in its [`Letter`].
+    Parked,
+}
+
+/// An acknowledged write that the store does not have. A delete is a dirty tombstone.
+#[derive(Clone, Debug)]
+pub(crate) struct DirtyEntry {
+    pub(crate) class: usize,
+    pub(crate) change: Change,
+    pub(crate) version: Version,
+    /// Its record in the journal, if its class is journalled or it is parked.
+    pub(crate) lsn: Option<Lsn>,
+    /// Since when the key has been dirty without a break, in elapsed time.
+    pub(crate) since: Duration,
+    /// Its turn in the queue of the flusher, given by [`Dirty`]: smaller goes first.
+    pub(crate) turn: u64,
+    pub(crate) state: DirtyState,
+}
+
+impl DirtyEntry {
+    pub(crate) fn bytes(&self, key: &Key) -> u64 {
+        dirty_bytes(key, self.change.value_bytes())
+    }
+}
+
+/// What a dirty entry of this key and value is counted as.
+pub(crate) fn dirty_bytes(key: &Key, value_bytes: usize) -> u64 {
+    DIRTY_OVERHEAD_BYTES + key.len() as u64 + value_bytes as u64
+}
+
+/// A dirty entry on its way to the store: what is written now, whatever the key holds when it arrives.
+#[derive(Clone)]
+pub(crate) struct Claim {
+    pub(crate) key: Key,
+    pub(crate) class: usize,
+    pub(crate) change: Change,
+    pub(crate) version: Version,
+}
+
+/// What became of the wish to claim one key.
+pub(crate) enum KeyClaim {
+    /// Nothing of it waits for the store.
+    Free,
+    Claimed(Claim),
+    /// A claim of it is out already.
+    Busy,
+}
+
+/// The entries of one class, by turn: a class that lingers long holds up no other.
+#[derive(Clone, Default)]
+struct Queue {
+    /// Keys to be flushed.
+    ready: BTreeMap<u64, Key>,
+    /// Turns of entries whose claim is out.
+    claimed: BTreeSet<u64>,
+    /// A flush was asked for: entries before this turn do not linger.
+    urgent_before: u64,
+}
+
+/// A class with entries ready to be claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Front {
+    pub(crate) class: usize,
+    /// How many entries are ready.
+    pub(crate) ready: usize,
+    /// Since when the first of them has been dirty, in elapsed time.
+    pub(crate) since: Duration,
+    /// A flush that was asked for waits for the first of them.
+    pub(crate) urgent: bool,
+}
+
+/// See the [module](self). Invariants (I8): a key is in `ready` if and only if its state is
+/// [`DirtyState::Waiting`], its turn is in `claimed` if and only if it is [`DirtyState::Claimed`], and one
+/// that is [`DirtyState::Parked`] has a letter.
+#[derive(Clone)]
+pub(crate) struct Dirty {
+    entries: HashMap<Key, DirtyEntry, Hasher>,
+    /// By class.
+    queues: Vec<Queue>,
+    /// Entries that were refused: parked ones, and those that are being retried.
+    letters: BTreeMap<Key, Letter>,
+    /// Of entries written again while their claim is out: the turn of the first such write. A flush that is
+    /// asked for after it waits for it.
+    overtaken: HashMap<Key, u64, Hasher>,
+    records: Records,
+    /// Bytes of keys and values that have a record.
+    recorded_bytes: u64,
+    waiting: usize,
+    claimed: usize,
+    parked: usize,
+    next_turn: u64,
+    mutations: Mutations,
+}
+
+impl Dirty {
+    pub(crate) fn new(hasher: &Hasher, mutations: Mutations) -> Self {
+        Self {
+            entries: HashMap::with_hasher(hasher.clone()),
+            queues: Vec::new(),
+            letters: BTreeMap::new(),
+            overtaken: HashMap::with_hasher(hasher.clone()),
+            records: Records::default(),
+            recorded_bytes: 0,
+            waiting: 0,
+            claimed: 0,
+            parked: 0,
+            next_turn: 0,
+            mutations,
+        }
+    }
+
+    /// The entry that readers of this key see. The loser of a conflict is none: the row is what counts.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&DirtyEntry> {
+        let entry = self.entries.get(key)?;
+        (!self.is_loser(key)).then_some(entry)
+    }
+
+    /// The entry of this key, also one that readers do not see.
+    pub(crate) fn entry(&self, key: &[u8]) -> Option<&DirtyEntry> {
+        self.entries.get(key)
+    }
+
+    fn is_loser(&self, key: &[u8]) -> bool {
+        !self.letters.is_empty()
+            && self
+                .letters
+                .get(key)
+                .is_some_and(|letter| letter.refusal.reason == DeadLetterReason::Conflict)
+    }
+
+    /// Takes a write that was acknowledged, or is about to be, in place of the key's earlier one (coalescing).
+    /// Returns what it replaced. One that is not newer than what is there is not taken and is itself
+    /// returned.
+    pub(crate) fn insert(&mut self, key: Key, mut entry: DirtyEntry) -> Option<DirtyEntry> {
+        if self
+            .entries
+            .get(&key)
+            .is_some_and(|old| old.version >= entry.version)
+        {
+            return Some(entry);
+        }
+        if let Some(lsn) = entry.lsn {
+            self.records.push(lsn, key.clone());
+            self.recorded_bytes += entry.bytes(&key);
+        }
+        entry.state = DirtyState::Waiting;
+        let old = self.entries.remove(&key);
+        if let Some(old) = old.as_ref().filter(|old| old.lsn.is_some()) {
+            self.recorded_bytes -= old.bytes(&key);
+        }
+        match old.as_ref().map(|old| (old.state, old.turn, old.class)) {
+            Some((DirtyState::Waiting, turn, class)) => {
+                // It keeps its place in the queue, and so the age of the oldest write it stands for.
+                self.unqueue(class, turn);
+                entry.since = old
+                    .as_ref()
+                    .map_or(entry.since, |old| old.since.min(entry.since));
+                entry.turn = turn;
+                self.queue(entry.class, turn, key.clone());
+            }
+            Some((DirtyState::Claimed, turn, class)) => {
+                // It waits behind the claim, and stands for it too as long as that has not arrived.
+                entry.turn = turn;
+                entry.state = DirtyState::Claimed;
+                if !self.overtaken.contains_key(&key) {
+                    let turn = self.take_turn();
+                    self.overtaken.insert(key.clone(), turn);
+                }
+                if class != entry.class {
+                    self.of_class(class).claimed.remove(&turn);
+                    self.of_class(entry.class).claimed.insert(turn);
+                }
+            }
+            Some((DirtyState::Parked, ..)) => {
+                self.parked -= 1;
+                entry.turn = self.take_turn();
+                self.queue(entry.class, entry.turn, key.clone());
+            }
+            None => {
+                entry.turn = self.take_turn();
+                self.queue(entry.class, entry.turn, key.clone());
+            }
+        }
+        if !self.letters.is_empty() {
+            self.letters.remove(&key);
+        }
+        self.entries.insert(key, entry);
+        let entries = &self.entries;
+        self.records
+            .sweep(entries.len(), |lsn, key| has_record(entries, lsn, key));
+        old
+    }
+
+    fn take_turn(&mut self) -> u64 {
+        self.next_turn += 1;
+        self.next_turn - 1
+    }
+
+    /// The turn of what was written while a claim of its key was out.
+    fn own_turn(&mut self, key: &Key) -> u64 {
+        match self.overtaken.remove(key) {
+            Some(turn) => turn,
+            None => self.take_turn(),
+        }
+    }
+
+    fn of_class(&mut self, class: usize) -> &mut Queue {
+        if self.queues.len() <= class {
+            self.queues.resize_with(class + 1, Queue::default);
+        }
+        &mut self.queues[class]
+    }
+
+    fn queue(&mut self, class: usize, turn: u64, key: Key) {
+        self.of_class(class).ready.insert(turn, key);
+        self.waiting += 1;
+    }
+
+    fn unqueue(&mut self, class: usize, turn: u64) {
+        if self.of_class(class).ready.remove(&turn).is_some() {
+            self.waiting -= 1;
+        }
+    }
+
+    /// The turn that the next entry to become dirty gets.
+    pub(crate) fn next_turn(&self) -> u64 {
+        self.next_turn
+    }
+
+    /// Entries of this class with a turn before `turn` go out without lingering.
+    pub(crate) fn hurry(&mut self, class: usize, turn: u64) {
+        let queue = self.of_class(class);
+        queue.urgent_before = queue.urgent_before.max(turn);
+    }
+
+    /// True if no entry of this class with a turn before `turn` is on its way to the store or waits for it.
+    pub(crate) fn is_flushed_before(&self, class: usize, turn: u64) -> bool {
+        self.queues.get(class).is_none_or(|queue| {
+            let ready = queue.ready.keys().next();
+            ready
+                .into_iter()
+                .chain(queue.claimed.first())
+                .all(|front| *front >= turn)
+        })
+    }
+
+    /// How many entries of this class with a turn before `turn` are not in the store and not parked.
+    pub(crate) fn unflushed_before(&self, class: usize, turn: u64) -> u64 {
+        self.queues.get(class).map_or(0, |queue| {
+            (queue.ready.range(..turn).count() + queue.claimed.range(..turn).count()) as u64
+        })
+    }
+
+    /// Claims at most `limit` entries of a class, longest dirty first.
+    pub(crate) fn claim(&mut self, class: usize, limit: usize) -> Vec<Claim> {
+        let Some(queue) = self.queues.get_mut(class) else {
+            return Vec::new();
+        };
+        let mut claims = Vec::with_capacity(limit.min(queue.ready.len()));
+        while claims.len() < limit {
+            let Some((turn, key)) = queue.ready.pop_first() else {
+                break;
+            };
+            self.waiting -= 1;
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            entry.state = DirtyState::Claimed;
+            self.claimed += 1;
+            queue.claimed.insert(turn);
+            claims.push(Claim {
+                class: entry.class,
+                change: entry.change.clone(),
+                version: entry.version,
+                key,
+            });
+        }
+        claims
+    }
+
+    /// Claims the entry of this key, out of turn. A parked one is left alone.
+    pub(crate) fn claim_key(&mut self, key: &Key) -> KeyClaim {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return KeyClaim::Free;
+        };
+        match entry.state {
+            DirtyState::Parked => return KeyClaim::Free,
+            DirtyState::Claimed => return KeyClaim::Busy,
+            DirtyState::Waiting => entry.state = DirtyState::Claimed,
+        }
+        let (class, turn) = (entry.class, entry.turn);
+        let claim = Claim {
+            class,
+            change: entry.change.clone(),
+            version: entry.version,
+            key: key.clone(),
+        };
+        self.unqueue(class, turn);
+        self.of_class(class).claimed.insert(turn);
+        self.claimed += 1;
+        KeyClaim::Claimed(claim)
+    }
+
+    /// The store has this claim, or something newer. The entry is clean, unless it was written again
+    /// meanwhile: un-dirty only what is unchanged. Returns the entry if it is now clean.
+    pub(crate) fn settle(&mut self, claim: &Claim) -> Option<DirtyEntry> {
+        let state = self.claim_of(claim)?;
+        if state == Held::ByIt || self.mutations.breaks(Mutation::UndirtyWithoutComparing) {
+            return self.remove(claim.key.as_bytes());
+        }
+        // What was written meanwhile now stands for itself alone.
+        let turn = self.own_turn(&claim.key);
+        self.release(&claim.key, turn);
+        None
+    }
+
+    /// The claim did not reach the store: it goes back to its place in the queue.
+    pub(crate) fn unclaim(&mut self, claim: &Claim) {
+        if self.claim_of(claim).is_some()
+            && let Some(entry) = self.entries.get(&claim.key)
+        {
+            let turn = entry.turn;
+            self.release(&claim.key, turn);
+        }
+    }
+
+    /// Every claim that is out goes back to its place: whoever made them is gone.
+    pub(crate) fn unclaim_all(&mut self) {
+        let claimed = |(key, entry): (&Key, &DirtyEntry)| {
+            (entry.state == DirtyState::Claimed).then(|| (key.clone(), entry.turn))
+        };
+        let claimed: Vec<(Key, u64)> = self.entries.iter().filter_map(claimed).collect();
+        for (key, turn) in claimed {
+            self.release(&key, turn);
+        }
+    }
+
+    /// Whether this claim is out, and of what.
+    fn claim_of(&self, claim: &Claim) -> Option<Held> {
+        let entry = self.entries.get(&claim.key)?;
+        if entry.state != DirtyState::Claimed {
+            return None;
+        }
+        Some(match entry.version == claim.version {
+            true => Held::ByIt,
+            false => Held::ByAnEarlierOne,
+        })
+    }
+
+    /// The claim of this key is in: what the key holds waits, in this turn.
+    fn release(&mut self, key: &Key, turn: u64) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let (class, claimed_turn) = (entry.class, entry.turn);
+        self.overtaken.remove(key);
+        entry.state = DirtyState::Waiting;
+        entry.turn = turn;
+        self.of_class(class).claimed.remove(&claimed_turn);
+        self.claimed -= 1;
+        self.queue(class, turn, key.clone());
+    }
+
+    /// Takes the entry of this key out, whatever its state.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<DirtyEntry> {
+        let (key, entry) = self.entries.remove_entry(key)?;
+        match entry.state {
+            DirtyState::Waiting => self.unqueue(entry.class, entry.turn),
+            DirtyState::Claimed => {
+                self.of_class(entry.class).claimed.remove(&entry.turn);
+                self.overtaken.remove(&key);
+                self.claimed -= 1;
+            }
+            DirtyState::Parked => self.parked -= 1,
+        }
+        if entry.lsn.is_some() {
+            self.recorded_bytes -= entry.bytes(&key);
+        }
+        if !self.letters.is_empty() {
+            self.letters.remove(&key);
+        }
+        Some(entry)
+    }
+
+    /// How many entries of this class are ready to be claimed.
+    pub(crate) fn ready_of(&self, class: usize) -> usize {
+        self.queues.get(class).map_or(0, |queue| queue.ready.len())
+    }
+
+    /// Each class with entries ready to be claimed.
+    pub(crate) fn fronts(&self) -> impl Iterator<Item = Front> {
+        self.queues.iter().enumerate().filter_map(|(class, queue)| {
+            let (turn, key) = queue.ready.first_key_value()?;
+            Some(Front {
+                class,
+                ready: queue.ready.len(),
+                since: self.entries.get(key)?.since,
+                urgent: *turn < queue.urgent_before,
+            })
+        })
+    }
+
+    /// The oldest journal record that an entry still needs.
+    pub(crate) fn oldest_lsn(&mut self) -> Option<Lsn> {
+        let entries = &self.entries;
+        self.records
+            .oldest(|lsn, key| has_record(entries, lsn, key))
+    }
+
+    /// Up to `limit` keys whose records are before `place`.
+    pub(crate) fn recorded_before(&self, place: Lsn, limit: usize) -> Vec<Key> {
+        let records = self.records.before(place);
+        let live = records.filter(|(lsn, key)| has_record(&self.entries, *lsn, key));
+        live.take(limit).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// The entry of `key` has this record from now on. Whatever it had before is needed until the pin is
+    /// taken off; nothing if it had none, or is gone.
+    pub(crate) fn move_record(&mut self, key: &Key, lsn: Lsn) -> Pin {
+        let mut needed = lsn;
+        if let Some(entry) = self.entries.get_mut(key) {
+            match entry.lsn {
+                Some(old) => needed = old.min(lsn),
+                None => self.recorded_bytes += entry.bytes(key),
+            }
+            entry.lsn = Some(lsn);
+            self.records.push(lsn, key.clone());
+        }
+        self.records.pin(needed)
+    }
+
+    /// The record that a pin was waiting for is durable.
+    pub(crate) fn unpin(&mut self, pin: Pin) {
+        self.records.unpin(pin);
+    }
+
+    /// About how many bytes the journal must keep for this lane.
+    pub(crate) fn recorded_bytes(&self) -> u64 {
+        self.recorded_bytes
+    }
+
+    /// Entries not in the store and not parked.
+    pub(crate) fn unflushed(&self) -> usize {
+        self.waiting + self.claimed
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        self.parked
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Every entry, also those that readers do not see.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &DirtyEntry)> {
+        self.entries.iter()
+    }
+
+    /// Every entry that readers see.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = (&Key, &DirtyEntry)> {
+        self.entries
+            .iter()
+            .filter(|(key, _)| !self.is_loser(key.as_bytes()))
+    }
+}
+
+/// Which write of a key is on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    ByIt,
+    ByAnEarlierOne,
+}
+
+fn has_record(entries: &HashMap<Key, DirtyEntry, Hasher>, lsn: Lsn, key: &Key) -> bool {
+    entries.get(key).is_some_and(|entry| entry.lsn == Some(lsn))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::entry::{Change, Entry};
+use crate::key::Key;
+use crate::memory::MemoryStore;
+use crate::port::{
+    BoxFuture, Capabilities, Guard, Resolution, RowKey, Swept, TableId, TableSpec, Ticket,
+};
+
+/// Refuses every batch that holds a value beginning with '!'.
+struct Picky {
+    inner: MemoryStore,
+    calls: AtomicUsize,
+    /// Names the guilty write.
+    tells: bool,
+    /// Goes away with the call of this number.
+    away_at: usize,
+    /// How long a transaction takes, and how much longer for each row.
+    costs: (Duration, Duration),
+}
+
+impl Store for Picky {
+    fn name(&self) -> &'static str {
+        "picky"
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    fn open_table<'a>(&'a self, spec: &'a TableSpec) -> BoxFuture<'a, Result<TableId, StoreError>> {
+        self.inner.open_table(spec)
+    }
+    fn open_generation(&self, at_least: u64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.open_generation(at_least)
+    }
+    fn load<'a>(
+        &'a self,
+        keys: &'a [RowKey],
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<Option<Entry>>, StoreError>> {
+        self.inner.load(keys, now)
+    }
+    fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let bad = |w: &Write| w.value().is_some_and(|v| v.starts_with(b"!"));
+        Box::pin(async move {
+            let (fixed, row) = self.costs;
+            let rows = u32::try_from(batch.writes.len()).unwrap();
+            if fixed > Duration::ZERO {
+                pass(fixed + row * rows).await;
+            }
+            if call >= self.away_at {
+                return Err(StoreError::unknown(None, "away"));
+            }
+            match batch.writes.iter().position(bad) {
+                Some(item) if self.tells => Err(StoreError::refused_item(item, "no")),
+                Some(_) => Err(StoreError::refused(Some("23514"), "no")),
+                None => self.inner.apply(batch).await,
+            }
+        })
+    }
+    fn resolve(&self, ticket: Ticket) -> BoxFuture<'_, Result<Resolution, StoreError>> {
+        self.inner.resolve(ticket)
+    }
+    fn scan<'a>(
+        &'a self,
+        table: TableId,
+        after: Option<&'a Key>,
+        limit: usize,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<(Key, Entry)>, StoreError>> {
+        self.inner.scan(table, after, limit, now)
+    }
+    fn count(&self, table: TableId, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.count(table, now)
+    }
+    fn sweep(
+        &self,
+        table: TableId,
+        now: Timestamp,
+        remember: std::time::Duration,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Swept, StoreError>> {
+        self.inner.sweep(table, now, remember, limit)
+    }
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.ping()
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "time is paused in these tests")]
+async fn pass(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+#[derive(Default)]
+struct Run {
+    failed: Vec<bool>,
+    unknown: usize,
+    calls: usize,
+    rows: u64,
+    took: Duration,
+}
+
+impl Picky {
+    fn new() -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            calls: AtomicUsize::new(0),
+            tells: false,
+            away_at: usize::MAX,
+            costs: (Duration::ZERO, Duration::ZERO),
+        }
+    }
+
+    fn run(self, bad: &[bool]) -> Run {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let table = self.open_table(&TableSpec::named("t")).await.unwrap();
+            let writes = bad.iter().enumerate().map(|(i, bad)| Write {
+                table,
+                key: Key::from(i.to_string()),
+                change: Change::Put {
+                    value: Bytes::from_static(if *bad { b"!" } else { b"ok" }),
+                    expires_at: None,
+                },
+                guard: Guard::Always,
+            });
+            let now = Timestamp::from_millis(1);
+            let start = tokio::time::Instant::now();
+            let answers = apply(&self, writes.collect(), now).await;
+            let unknown = |answer: &&Committed| matches!(answer, Err(StoreError::Unknown { .. }));
+            Run {
+                unknown: answers.iter().filter(unknown).count(),
+                failed: answers.iter().map(Result::is_err).collect(),
+                took: start.elapsed(),
+                rows: self.count(table, now).await.unwrap(),
+                calls: self.calls.into_inner(),
+            }
+        })
+    }
+}
+
+fn one_of(n: usize, guilty: usize) -> Vec<bool> {
+    (0..n).map(|place| place == guilty).collect()
+}
+
+proptest! {
+    #[test]
+    fn exactly_the_guilty_writes_fail(bad in prop::collection::vec(any::<bool>(), 1..80), tells: bool) {
+        let run = Picky { tells, ..Picky::new() }.run(&bad);
+        prop_assert_eq!(&run.failed, &bad);
+        prop_assert_eq!(run.rows as usize, bad.iter().filter(|bad| !**bad).count());
+    }
+
+    #[test]
+    fn when_the_store_goes_away_what_was_not_sent_is_not_unknown(
+        bad in prop::collection::vec(any::<bool>(), 1..80),
+        away_at in 1_usize..12,
+    ) {
+        let run = Picky { away_at, ..Picky::new() }.run(&bad);
+        let good = bad.iter().filter(|bad| !**bad).count();
+        prop_assert!(run.rows as usize <= good);
+        // Only what was sent by then: at most one step of the search more.
+        prop_assert!(run.calls < away_at + PARTS);
+        let stored = run.failed.iter().filter(|failed| !**failed).count();
+        prop_assert_eq!(stored as u64, run.rows, "nothing is said to be stored that is not");
+        prop_assert!(run.unknown + stored <= bad.len());
+    }
+}
+
+#[test]
+fn one_guilty_write_in_a_thousand_costs_about_twice_the_logarithm() {
+    for guilty in [0, 1, 499, 500, 999] {
+        let bad = one_of(1000, guilty);
+        let run = Picky::new().run(&bad);
+        assert_eq!(run.failed, bad);
+        assert!(run.calls <= 1 + 2 * 10, "{} transactions", run.calls);
+    }
+}
+
+#[test]
+fn one_guilty_write_in_a_thousand_holds_the_others_up_less_than_three_times() {
+    let millis = Duration::from_millis;
+    for (fixed, row) in [
+        (millis(2), millis(0) + Duration::from_micros(50)),
+        (millis(5), millis(1)),
+    ] {
+        for tells in [false, true] {
+            let costs = (fixed, row);
+            let store = || Picky {
+                costs,
+                tells,
+                ..Picky::new()
+            };
+            let well = store().run(&[false; 1000]);
+            assert_eq!((well.calls, well.rows), (1, 1000));
+            for guilty in [0, 1, 499, 500, 999] {
+                let run = store().run(&one_of(1000, guilty));
+                assert_eq!(run.rows, 999);
+                assert!(
+                    run.took < well.took * 3,
+                    "{:?}, and {:?} without a guilty one",
+                    run.took,
+                    well.took
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn many_guilty_writes_that_the_store_names_do_not_cost_a_transaction_each() {
+    let bad: Vec<bool> = (0..1000).map(|place| place % 100 == 99).collect();
+    let run = Picky {
+        tells: true,
+        ..Picky::new()
+    }
+    .run(&bad);
+    assert_eq!(run.failed, bad);
+    assert!(run.calls < 100, "{} transactions", run.calls);
+}
