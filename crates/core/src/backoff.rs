@@ -7,7 +7,7 @@ use crate::port::Clock;
 /// The least wait: bounds the rate of retries whatever chance says.
 const SHORTEST: Duration = Duration::from_millis(10);
 const FIRST: Duration = Duration::from_millis(20);
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(3);
 
 /// Exponential backoff with full jitter: each wait is random between the shortest and a bound that doubles
 /// with every failure, up to the longest. (M. Brooker, "Exponential Backoff And Jitter", 2015.)

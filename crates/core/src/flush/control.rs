@@ -12,6 +12,8 @@ use crate::port::Clock;
 
 /// The least time between two probes that were asked for.
 const PROBE_INTERVAL: Duration = Duration::from_millis(10);
+/// The most time between two probes while writers wait for room.
+const PROBE_INTERVAL_AWAITED: Duration = Duration::from_millis(500);
 
 /// See the [module](self).
 pub(crate) struct Control {
@@ -104,6 +106,13 @@ impl Control {
     pub(super) fn hurry(&self, now: Duration) {
         self.lock().breaker.hurry(now, PROBE_INTERVAL);
         self.changed.notify_waiters();
+    }
+
+    /// Writers wait for room: whether the store is back is to be known soon. Until when to wait after a batch
+    /// that was sent at `sent` and failed.
+    pub(super) fn awaited(&self, now: Duration, sent: Duration) -> Duration {
+        self.lock().breaker.hurry(now, PROBE_INTERVAL_AWAITED);
+        sent.saturating_add(PROBE_INTERVAL_AWAITED)
     }
 
     /// A flusher is started anew.

@@ -132,7 +132,11 @@ fn next<'a>(layer: &'a Layer, lane: &Lane, pace: &Pace) -> Next<'a> {
     let Some((due, front, limit)) = first else {
         return Next::Wait(None);
     };
-    let due = due.max(pace.hold_until);
+    let mut hold_until = pace.hold_until;
+    if layer.state(front.class).budget.is_awaited() {
+        hold_until = hold_until.min(layer.flusher.awaited(now, pace.last_sent));
+    }
+    let due = due.max(hold_until);
     if due > now {
         return Next::Wait(Some(due - now));
     }

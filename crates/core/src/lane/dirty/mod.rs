@@ -476,10 +476,12 @@ impl Dirty {
     }
 
     /// Entries not in the store and not parked.
+    #[cfg(test)]
     pub(crate) fn unflushed(&self) -> usize {
         self.waiting + self.claimed
     }
 
+    #[cfg(test)]
     pub(crate) fn parked(&self) -> usize {
         self.parked
     }
