@@ -204,7 +204,7 @@ impl Keeper {
     /// Makes room for something else.
     fn give_up(&self, file: &ReadyFile) -> Result<(), JournalError> {
         let removed = self.shared.disk.remove(&file.path);
-        removed.map_err(|error| unavailable("remove", &file.path, &error))?;
+        removed.map_err(|error| poisoned("remove", &file.path, &error))?;
         self.shared.bytes.fetch_sub(file.bytes, Ordering::AcqRel);
         Ok(())
     }
