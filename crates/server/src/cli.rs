@@ -40,7 +40,8 @@ pub(crate) enum Command {
     /// missing, and every key is written through.
     ///
     /// SIGTERM or Ctrl-C ends the server: it stops listening, answers what it was asked, brings what is dirty
-    /// to the store and exits with 0, or with 6 if something is left. Another signal, a second or more later,
+    /// to the store and exits with 0; with 6 if something is left, which is in the journal; with 8 if something
+    /// is gone that only memory had. A line says how much, and where. Another signal, a second or more later,
     /// ends it at once.
     ///
     /// TIDEGATE_LOG says how much is logged to stderr: error, warn, info (the default), debug, trace.
@@ -189,10 +190,10 @@ pub(crate) struct ShowLetter {
 #[derive(clap::Args, Debug)]
 pub(crate) struct RetryLetters {
     /// The key of one
-    #[arg(value_name = "KEY", required_unless_present = "all", conflicts_with_all = ["all", "class"])]
+    #[arg(value_name = "KEY", group = "which", required_unless_present = "all")]
     pub(crate) key: Option<OsString>,
     /// All of them
-    #[arg(long)]
+    #[arg(long, group = "which", required_unless_present = "key")]
     pub(crate) all: bool,
     /// With --all: those of this class
     #[arg(long, value_name = "CLASS", requires = "all")]

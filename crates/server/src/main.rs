@@ -15,6 +15,9 @@ mod config;
 mod connection;
 mod console;
 mod exit_codes;
+#[cfg(feature = "fail-points")]
+mod fail_point;
+mod left;
 mod listener;
 mod remote;
 mod serve;

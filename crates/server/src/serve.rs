@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::journal::JournalConfig;
+#[cfg(feature = "fail-points")]
+use tidegate::port::{Journal, Store};
 use tidegate::{FlushReport, Gate};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,9 +18,12 @@ use tokio::time::Instant;
 
 use crate::admin;
 use crate::cli::Serve;
-use crate::config::{self, Config, Overrides, duration_text};
+use crate::config::{self, Config, Overrides};
 use crate::console;
 use crate::exit_codes::Exit;
+#[cfg(feature = "fail-points")]
+use crate::fail_point;
+use crate::left::Left;
 use crate::listener::Listener;
 use crate::server::Server;
 use crate::welcome;
@@ -95,7 +100,7 @@ async fn serve(config: Config, file: Option<&Path>) -> io::Result<Exit> {
     }
     tracing::info!("shutting down; a second signal ends at once");
     tokio::select! {
-        report = shut_down(listener, &server) => Ok(tell(report, &config)),
+        report = shut_down(listener, &server) => Ok(tell(report, &server.gate, &config)),
         () = signals.again() => {
             console::say(
                 "tidegate ended by a second signal; what was not in the store and is journalled is in the journal",
@@ -116,24 +121,23 @@ async fn shut_down(listener: Listener, server: &Server) -> tidegate::Result<Flus
     server.gate.drain(deadline).await
 }
 
-fn tell(report: tidegate::Result<FlushReport>, config: &Config) -> Exit {
-    match report {
-        Ok(report) if report.is_complete() => Exit::Success,
-        Ok(report) => {
-            let waited = duration_text(config.server.shutdown_timeout);
-            console::say(format!(
-                "tidegate ended after at most {waited} with {} dirty and {} parked entries not in the store; \
-                 those of journalled classes are in {} and the next start goes on with them",
-                report.left,
-                report.parked,
-                config.journal_path.display(),
-            ));
-            Exit::Left
-        }
+/// One line that says what is left and where it is, and the code that says the worst of it.
+fn tell(report: tidegate::Result<FlushReport>, gate: &Gate, config: &Config) -> Exit {
+    let report = match report {
+        Ok(report) if report.is_complete() => return Exit::Success,
+        Ok(report) => report,
         Err(error) => {
             console::say(format!("tidegate could not drain: {error}"));
-            Exit::Left
+            return Exit::Left;
         }
+    };
+    let stats = gate.stats();
+    let left = Left::of(&report, &stats, gate.classes());
+    console::say(left.line(config));
+    if left.lost.entries > 0 {
+        Exit::Lost
+    } else {
+        Exit::Left
     }
 }
 
@@ -163,6 +167,11 @@ async fn open(config: &Config) -> Result<Gate, String> {
     let journal = tidegate::open_journal_with(journal)
         .await
         .map_err(|error| format!("journal {}: {error}", config.journal_path.display()))?;
+    #[cfg(feature = "fail-points")]
+    let (store, journal) = (
+        Arc::new(fail_point::FailingStore(store)) as Arc<dyn Store>,
+        Arc::new(fail_point::FailingJournal(journal)) as Arc<dyn Journal>,
+    );
     let mut builder = tidegate::builder()
         .near_bytes(config.near_bytes)
         .store_arc(store)

@@ -92,6 +92,11 @@ fn another_parser_reads_the_page_and_finds_what_happened() {
     assert_eq!(value(&page, "tidegate_dead_letters", "session"), 0.0);
     assert!(value(&page, "tidegate_journal_bytes", "") > 0.0);
     assert_eq!(value(&page, "tidegate_commands_total", ""), 9.0);
+    let breaker = page
+        .samples
+        .iter()
+        .filter(|sample| sample.metric == "tidegate_store_breaker_state");
+    assert_eq!(breaker.count(), 3);
     client.ask("TIDEGATE FLUSH");
     let page = scrape(port);
     assert_eq!(value(&page, "tidegate_dirty_entries", "session"), 0.0);

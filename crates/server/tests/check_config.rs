@@ -49,7 +49,7 @@ fn every_problem_is_shown_with_its_line() {
     let (ended, path) = check(
         "[server]
 listen = '0.0.0.0:6380'
-admin = '127.0.0.1:8380'
+adminn = '127.0.0.1:8380'
 [[class]]
 name = 'order'
 keys = 'order:*'
@@ -63,7 +63,7 @@ ttl = 30
     assert_eq!(lines.len(), 5, "{ended:?}");
     for (line, start) in lines.iter().zip([
         format!("{path}:2: server.listen: "),
-        format!("{path}:3: server.admin: unknown key"),
+        format!("{path}:3: server.adminn: unknown key"),
         format!("{path}:7: class[1].linger: belongs to write-back classes"),
         format!("{path}:8: class[1].ttl: "),
         "4 problems".to_owned(),

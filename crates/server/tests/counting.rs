@@ -43,7 +43,7 @@ fn count(strategy: &str, pipelined: bool) {
     let sum = bulk(&(CONNECTIONS * INCREMENTS).to_string());
     let mut client = server.connect();
     client.expect("GET counter:a", sum.clone());
-    client.ask("TIDEGATE FLUSH 20000");
+    client.ask("TIDEGATE FLUSH TIMEOUT 20000");
     if strategy != "cache-only" {
         // And the store has it.
         client.expect("FLUSHALL", ok());

@@ -52,7 +52,7 @@ fn a_store_that_is_away_is_unavailable_and_comes_back() {
     drop(database);
     client.expect("SET k after", ok());
     client.expect("GET k", bulk("after"));
-    let report = client.ask("TIDEGATE FLUSH 20000");
+    let report = client.ask("TIDEGATE FLUSH TIMEOUT 20000");
     assert_eq!(support::field(&report, "left"), Reply::Integer(0));
 }
 

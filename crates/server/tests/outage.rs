@@ -123,7 +123,7 @@ fn postgresql_killed_and_restarted_under_load_loses_nothing_and_shows_nothing_st
         let (known, acknowledged, failures) = worker.join().unwrap();
         done += acknowledged;
         failed += failures;
-        client.ask("TIDEGATE FLUSH 20000");
+        client.ask("TIDEGATE FLUSH TIMEOUT 20000");
         for (key, known) in known.iter().enumerate() {
             let name = format!("{class}:{number}:{key}");
             let Reply::Bulk(read) = client.ask(&format!("GET {name}")) else {

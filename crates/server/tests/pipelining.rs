@@ -108,7 +108,7 @@ fn commands_on_all_keys_wait_and_are_waited_for() {
         "FLUSHALL",
         "DBSIZE",
         "GET back:b",
-        "TIDEGATE FLUSH 20000",
+        "TIDEGATE FLUSH TIMEOUT 20000",
         "TIDEGATE EXPLAIN back:b",
     ]);
     for expected in [

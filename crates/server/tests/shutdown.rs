@@ -58,7 +58,9 @@ fn what_could_not_be_stored_in_time_is_told_and_kept() {
     let told = folder.stderr();
     assert_eq!(code, 6, "{told}");
     assert!(
-        told.contains("100 dirty and 0 parked entries not in the store"),
+        told.contains("not in the store: 100 dirty entries (")
+            && told.contains("are in the journal")
+            && !told.contains("lost"),
         "{told}"
     );
 
@@ -68,6 +70,37 @@ fn what_could_not_be_stored_in_time_is_told_and_kept() {
     for i in 0..100 {
         client.expect(&format!("GET session:{i}"), bulk(&i.to_string()));
     }
+    assert_eq!(server.terminate(), 0);
+}
+
+#[test]
+fn what_only_memory_had_is_told_as_lost_with_a_code_of_its_own() {
+    let folder = Folder::new();
+    let server = folder.serve_config(&format!(
+        "[server]\ndrain_timeout = '300ms'\n[store]\nurl = 'sqlite:store.db?busy_timeout=50ms'\n{WRITE_BACK}
+        [[class]]\nname = 'view'\nkeys = 'view:*'\nstrategy = 'write-back'\ndurability = 'memory'\nlinger = '1h'\n"
+    ));
+    let mut client = server.connect();
+    for i in 0..5 {
+        client.expect(&format!("SET view:{i} {i}"), ok());
+    }
+    client.expect("SET session:1 1", ok());
+    let database = rusqlite::Connection::open(folder.data().join("store.db")).unwrap();
+    database.execute_batch("begin immediate").unwrap();
+    server.signal("TERM");
+    while client.try_read().is_ok_and(|reply| reply.is_some()) {}
+    let code = server.wait();
+    let told = folder.stderr();
+    assert_eq!(code, 8, "{told}");
+    assert!(told.contains("5 dirty entries ("), "{told}");
+    assert!(
+        told.contains("of classes with durability memory are lost"),
+        "{told}"
+    );
+    assert!(told.contains("1 dirty entry ("), "{told}");
+    drop(database);
+    let server = folder.serve_config(WRITE_BACK);
+    server.connect().expect("GET session:1", bulk("1"));
     assert_eq!(server.terminate(), 0);
 }
 

@@ -113,7 +113,7 @@ fn classes_follow_their_strategies() {
     };
     client.expect("SET session:1 a", ok());
     assert_eq!(state(&mut client, "session:1"), bulk("dirty"));
-    let report = client.ask("TIDEGATE FLUSH 20000");
+    let report = client.ask("TIDEGATE FLUSH TIMEOUT 20000");
     assert_eq!(field(&report, "left"), integer(0));
     assert_eq!(state(&mut client, "session:1"), bulk("clean"));
 

@@ -1,6 +1,6 @@
 //! All metrics, each with its unit in its name and the question it answers in its help. Labels never hold keys.
 
-use tidegate::{Class, ClassStats, Gate, Stats, Strategy};
+use tidegate::{BreakerState, Class, ClassStats, Gate, Stats, Strategy};
 
 use super::page::{Kind, Page};
 use crate::server::{Counters, Server};
@@ -109,6 +109,9 @@ fn about_near(page: &mut Page, stats: &Stats) {
     .value(near.evictions);
 }
 
+/// A bound of a class.
+type Bound = fn(&Class) -> u64;
+
 /// A figure of a class.
 type Figure = fn(&ClassStats) -> u64;
 
@@ -174,11 +177,16 @@ fn about_write_back(page: &mut Page, stats: &Stats, gate: &Gate) {
         |c| c.dirty_bytes,
     );
     gauge(
+        "tidegate_dead_letter_bytes",
+        "The part of the dirty bytes that dead letters have.",
+        |c| c.parked_bytes,
+    );
+    gauge(
         "tidegate_dead_letters",
         "Acknowledged entries that the store refuses, kept until a person decides.",
         |c| c.parked,
     );
-    let bounds: [(&str, &str, fn(&Class) -> u64); 2] = [
+    let bounds: [(&str, &str, Bound); 2] = [
         (
             "tidegate_dirty_bytes_max",
             "The bound on dirty bytes.",
@@ -215,15 +223,26 @@ fn about_write_back(page: &mut Page, stats: &Stats, gate: &Gate) {
         )
         .value(bytes);
     }
+    if let Some(bytes) = stats.journal_bytes_max {
+        page.family(
+            "tidegate_journal_bytes_max",
+            Kind::Gauge,
+            "What the journal may occupy.",
+        )
+        .value(bytes);
+    }
 }
 
 fn about_flushing(page: &mut Page, stats: &Stats) {
-    let flushed: [(&str, Figure); 2] =
-        [("stored", |c| c.flushed), ("superseded", |c| c.superseded)];
+    let flushed: [(&str, Figure); 3] = [
+        ("stored", |c| c.flushed),
+        ("superseded", |c| c.superseded),
+        ("discarded", |c| c.discarded),
+    ];
     page.family(
         "tidegate_flushed_entries_total",
         Kind::Counter,
-        "Dirty entries by their end: stored, or superseded by something newer in the store.",
+        "Dirty entries by their end: stored, superseded by something newer in the store, discarded on request.",
     );
     for class in write_back(stats) {
         for (outcome, figure) in flushed {
@@ -232,6 +251,81 @@ fn about_flushing(page: &mut Page, stats: &Stats) {
                 figure(class),
             );
         }
+    }
+    let counters: [(&str, &str, Figure); 2] = [
+        (
+            "tidegate_flush_batches_total",
+            "Batches sent to the store.",
+            |c| c.flush_rounds,
+        ),
+        (
+            "tidegate_flush_batch_failures_total",
+            "Those of them that failed and were tried again.",
+            |c| c.flush_failures,
+        ),
+    ];
+    for (name, help, figure_of) in counters {
+        page.family(name, Kind::Counter, help);
+        figure(page, write_back(stats), figure_of);
+    }
+    page.family(
+        "tidegate_flush_entries_per_second",
+        Kind::Gauge,
+        "Entries that reach the store in a second, over some ten seconds.",
+    );
+    for class in write_back(stats) {
+        page.sample(&[("class", &class.name)], class.flush_rate);
+    }
+    page.family(
+        "tidegate_drain_estimate_seconds",
+        Kind::Gauge,
+        "How long it takes to flush what is dirty, at that rate; +Inf while nothing is being flushed.",
+    );
+    for class in write_back(stats) {
+        let labels = [("class", class.name.as_str())];
+        match class.time_to_drain {
+            Some(time) => page.sample(&labels, time.as_secs_f64()),
+            None => page.sample(&labels, "+Inf"),
+        };
+    }
+    let gauges = [
+        (
+            "tidegate_flushes_in_flight",
+            "Batches on their way to the store.",
+            stats.flushes_in_flight,
+        ),
+        (
+            "tidegate_flushes_in_flight_max",
+            "How many there may be at once, as the store's commits allow now.",
+            stats.flush_window,
+        ),
+        (
+            "tidegate_flush_batch_entries_max",
+            "How many entries a batch may have, as the store's commits allow now.",
+            stats.flush_batch,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, Kind::Gauge, help).value(value);
+    }
+    page.family(
+        "tidegate_flusher_restarts_total",
+        Kind::Counter,
+        "How often a flusher broke down and was started anew; each is a bug.",
+    )
+    .value(stats.flusher_restarts);
+    page.family(
+        "tidegate_store_breaker_state",
+        Kind::Gauge,
+        "1 for the state the breaker is in: closed (flushes go), open (they wait), half-open (one goes, to see).",
+    );
+    for state in [
+        BreakerState::Closed,
+        BreakerState::Open,
+        BreakerState::HalfOpen,
+    ] {
+        let is = u8::from(stats.breaker == state);
+        page.sample(&[("state", state.as_str())], is);
     }
 }
 

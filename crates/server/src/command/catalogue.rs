@@ -115,7 +115,8 @@ pub(super) fn help(container: &str) -> Reply {
         container.to_uppercase()
     )];
     for row in table::find(container.as_bytes()).map_or(&[][..], |row| row.subcommands) {
-        lines.push(row.name.to_uppercase());
+        let line = format!("{} {}", row.name.to_uppercase(), row.syntax);
+        lines.push(line.trim_end().to_owned());
         lines.push(format!("    {}", row.summary));
     }
     Reply::Array(lines.into_iter().map(Reply::simple).collect())

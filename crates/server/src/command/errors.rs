@@ -8,6 +8,7 @@
 //! | `UNAVAILABLE` | store or journal cannot be reached; nothing was written | try again later |
 //! | `UNKNOWN` | the write was sent and not answered; it may be in the store | read before deciding |
 //! | `OVERLOADED` | a bound was met; nothing was written | try again later |
+//! | `NOLETTER` | there is no such dead letter (any more) | list them again |
 //! | `CLOSED` | the server is shutting down | connect elsewhere or later |
 
 use tidegate::{Error, ErrorKind};
@@ -89,7 +90,7 @@ pub(crate) fn unknown_subcommand(container: &str, name: &[u8]) -> Reply {
     Reply::error(text)
 }
 
-/// An error that ends in an argument, in quotes if `quoted`.
+/// An error that has an argument in its middle.
 pub(super) fn naming(before: &str, argument: &[u8], after: &str) -> Reply {
     let mut text = before.as_bytes().to_vec();
     text.extend_from_slice(cut(argument, REPEATED_BYTES_MAX));

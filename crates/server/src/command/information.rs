@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate::Strategy;
 use tidegate_resp::{Reply, Request};
@@ -14,12 +15,13 @@ use crate::config::size_text;
 use crate::server::{Counters, Server};
 
 /// The sections, and whether they are shown unless asked for by name. Counting all keys is work for the store.
-const SECTIONS: [(&str, bool); 6] = [
+const SECTIONS: [(&str, bool); 7] = [
     ("server", true),
     ("clients", true),
     ("memory", true),
     ("stats", true),
     ("tidegate", true),
+    ("writeback", true),
     ("keyspace", false),
 ];
 
@@ -56,6 +58,7 @@ pub(super) fn info(server: &Arc<Server>, request: &Request) -> Result<Work, Repl
                 "memory" => about_memory(&mut text, &server),
                 "stats" => about_stats(&mut text, &server),
                 "tidegate" => about_tidegate(&mut text, &server),
+                "writeback" => about_write_back(&mut text, &server),
                 _ => match server.gate.count().await {
                     Ok(keys) => about_keyspace(&mut text, keys),
                     Err(error) => return errors::of_gate(&error),
@@ -163,34 +166,10 @@ fn about_stats(text: &mut String, server: &Server) -> Written {
 
 fn about_tidegate(text: &mut String, server: &Server) -> Written {
     let stats = server.gate.stats();
-    let dirty =
-        |figure: fn(&tidegate::ClassStats) -> u64| stats.classes.iter().map(figure).sum::<u64>();
-    let oldest = stats
-        .classes
-        .iter()
-        .filter_map(|class| class.oldest_dirty)
-        .max();
     write!(text, "# Tidegate\r\n")?;
     write!(text, "store:{}\r\n", server.store)?;
     write!(text, "near_entries:{}\r\n", stats.near.entries)?;
     write!(text, "near_bytes:{}\r\n", stats.near.bytes)?;
-    write!(
-        text,
-        "journal_bytes:{}\r\n",
-        stats.journal_bytes.unwrap_or(0)
-    )?;
-    write!(
-        text,
-        "dirty_entries:{}\r\n",
-        dirty(|class| class.dirty_entries)
-    )?;
-    write!(text, "dirty_bytes:{}\r\n", dirty(|class| class.dirty_bytes))?;
-    write!(
-        text,
-        "oldest_dirty_ms:{}\r\n",
-        oldest.map_or(0, |age| age.as_millis())
-    )?;
-    write!(text, "parked_entries:{}\r\n", dirty(|class| class.parked))?;
     write!(text, "quarantined_entries:{}\r\n", stats.quarantined)?;
     for class in &stats.classes {
         write!(
@@ -216,25 +195,80 @@ fn about_tidegate(text: &mut String, server: &Server) -> Written {
         )?;
         write!(
             text,
-            ",refused={},failed={},unknown={}",
+            ",refused={},failed={},unknown={}\r\n",
             class.refused, class.failed, class.unknown
         )?;
-        if class.strategy == Strategy::WriteBack {
-            write!(
-                text,
-                ",flushed={},superseded={}",
-                class.flushed, class.superseded
-            )?;
-            write!(
-                text,
-                ",dirty={},dirty_bytes={}",
-                class.dirty_entries, class.dirty_bytes
-            )?;
-            write!(text, ",parked={}", class.parked)?;
-        }
-        write!(text, "\r\n")?;
     }
     Ok(())
+}
+
+/// What is not in the store yet, how it gets there, and how long that takes.
+fn about_write_back(text: &mut String, server: &Server) -> Written {
+    let stats = server.gate.stats();
+    let sum =
+        |figure: fn(&tidegate::ClassStats) -> u64| stats.classes.iter().map(figure).sum::<u64>();
+    let classes = || {
+        let classes = stats.classes.iter();
+        classes.filter(|class| class.strategy == Strategy::WriteBack)
+    };
+    let oldest = classes().filter_map(|class| class.oldest_dirty).max();
+    // Classes drain beside each other, so the slowest one counts.
+    let drains: Option<Vec<_>> = classes().map(|class| class.time_to_drain).collect();
+    let drain = drains.map(|drains| drains.into_iter().max().unwrap_or_default());
+    write!(text, "# Writeback\r\n")?;
+    write!(text, "dirty_entries:{}\r\n", sum(|c| c.dirty_entries))?;
+    write!(text, "dirty_bytes:{}\r\n", sum(|c| c.dirty_bytes))?;
+    write!(text, "oldest_dirty_ms:{}\r\n", millis(oldest))?;
+    write!(text, "parked_entries:{}\r\n", sum(|c| c.parked))?;
+    write!(text, "parked_bytes:{}\r\n", sum(|c| c.parked_bytes))?;
+    write!(
+        text,
+        "journal_bytes:{}\r\n",
+        stats.journal_bytes.unwrap_or(0)
+    )?;
+    write!(
+        text,
+        "journal_bytes_max:{}\r\n",
+        stats.journal_bytes_max.unwrap_or(0)
+    )?;
+    write!(text, "flushed_entries:{}\r\n", sum(|c| c.flushed))?;
+    write!(text, "superseded_entries:{}\r\n", sum(|c| c.superseded))?;
+    write!(text, "discarded_entries:{}\r\n", sum(|c| c.discarded))?;
+    write!(text, "flush_rounds:{}\r\n", sum(|c| c.flush_rounds))?;
+    write!(text, "flush_failures:{}\r\n", sum(|c| c.flush_failures))?;
+    write!(text, "flushes_in_flight:{}\r\n", stats.flushes_in_flight)?;
+    write!(text, "flush_window:{}\r\n", stats.flush_window)?;
+    let rate: f64 = classes().map(|class| class.flush_rate).sum();
+    write!(text, "flush_rate_per_sec:{rate:.1}\r\n")?;
+    match drain {
+        Some(drain) => write!(text, "time_to_drain_ms:{}\r\n", millis(Some(drain)))?,
+        None => write!(text, "time_to_drain_ms:unknown\r\n")?,
+    }
+    write!(text, "breaker:{}\r\n", stats.breaker.as_str())?;
+    for class in classes() {
+        write!(
+            text,
+            "writeback_{}:dirty={},dirty_bytes={}",
+            class.name, class.dirty_entries, class.dirty_bytes
+        )?;
+        write!(text, ",oldest_ms={}", millis(class.oldest_dirty))?;
+        write!(
+            text,
+            ",parked={},flushed={},superseded={}",
+            class.parked, class.flushed, class.superseded
+        )?;
+        write!(
+            text,
+            ",rounds={},failures={}",
+            class.flush_rounds, class.flush_failures
+        )?;
+        write!(text, ",rate={:.1}\r\n", class.flush_rate)?;
+    }
+    Ok(())
+}
+
+fn millis(duration: Option<Duration>) -> u128 {
+    duration.unwrap_or_default().as_millis()
 }
 
 fn about_keyspace(text: &mut String, keys: u64) -> Written {

@@ -92,6 +92,8 @@ pub(crate) struct Command {
     pub(crate) since: &'static str,
     pub(crate) complexity: &'static str,
     pub(crate) summary: &'static str,
+    /// The arguments as the help shows them, where it does.
+    pub(crate) syntax: &'static str,
     pub(crate) subcommands: &'static [Self],
 }
 
@@ -114,6 +116,7 @@ impl Command {
             since: "",
             complexity: "",
             summary: "",
+            syntax: "",
             subcommands: &[],
         }
     }
@@ -160,6 +163,11 @@ impl Command {
         self.since = since;
         self.complexity = complexity;
         self.summary = summary;
+        self
+    }
+
+    pub(crate) const fn syntax(mut self, syntax: &'static str) -> Self {
+        self.syntax = syntax;
         self
     }
 

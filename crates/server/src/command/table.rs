@@ -545,50 +545,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         .flags(&[])
         .categories(&["@slow"])
         .docs("tidegate", "0.1.0", "O(1)", "What only this server has.")
-        .subcommands(&[
-            Command::new("class", -2, Handler::Keys(tidegate::class))
-                .flags(&["readonly", "fast"])
-                .keys(2, 2, 1, &["RO"])
-                .categories(&["@read", "@fast"])
-                .docs(
-                    "tidegate",
-                    "0.1.0",
-                    "O(N)",
-                    "The class of a key, or all classes.",
-                ),
-            Command::new("evict", -3, Handler::Keys(tidegate::evict))
-                .flags(&["fast"])
-                .keys(2, -1, 1, &["RW"])
-                .categories(&["@keyspace", "@fast"])
-                .docs(
-                    "tidegate",
-                    "0.1.0",
-                    "O(N)",
-                    "Drops the cached copies of keys; the store keeps them.",
-                ),
-            Command::new("explain", 3, Handler::Keys(tidegate::explain))
-                .flags(&["readonly", "fast"])
-                .keys(2, 2, 1, &["RO"])
-                .categories(&["@read", "@fast"])
-                .docs(
-                    "tidegate",
-                    "0.1.0",
-                    "O(1)",
-                    "What is known of a key: class, state, version, age.",
-                ),
-            Command::new("flush", -2, Handler::Keyspace(tidegate::flush))
-                .flags(&["write"])
-                .categories(&["@write", "@slow"])
-                .docs(
-                    "tidegate",
-                    "0.1.0",
-                    "O(N)",
-                    "Writes what is dirty to the store, within a deadline in milliseconds.",
-                ),
-            Command::new("help", 2, Handler::Session(tidegate::help))
-                .categories(&["@slow"])
-                .docs("tidegate", "0.1.0", "O(1)", "What TIDEGATE can do."),
-        ]),
+        .subcommands(tidegate::SUBCOMMANDS),
     Command::new("time", 1, Handler::Session(server::time))
         .flags(&["loading", "stale", "fast"])
         .categories(&["@fast"])

@@ -478,10 +478,14 @@ impl Connection {
         let had_room = self.has_room();
         let mut written = false;
         while !self.replies.bytes().is_empty() {
+            #[cfg(feature = "fail-points")]
+            crate::fail_point::hit("acknowledge", "before");
             match Pin::new(&mut self.stream).poll_write(cx, self.replies.bytes()) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(sent)) => {
+                    #[cfg(feature = "fail-points")]
+                    crate::fail_point::hit("acknowledge", "after");
                     Counters::add(&self.session.server.counters.bytes_out, sent as u64);
                     self.replies.advance(sent);
                     written = true;

@@ -68,6 +68,20 @@ impl Folder {
 
     /// Starts with more arguments, and waits until it listens.
     pub(crate) fn serve_with(&self, arguments: &[&str]) -> Server {
+        self.try_serve(arguments, &[]).unwrap_or_else(|words| {
+            panic!(
+                "tidegate ended before it listened\n{words}{}",
+                self.stderr()
+            )
+        })
+    }
+
+    /// The same with more in its environment; what it printed if it ends before it listens.
+    pub(crate) fn try_serve(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Server, String> {
         let stderr = File::options()
             .create(true)
             .append(true)
@@ -77,6 +91,7 @@ impl Folder {
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.data())
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -91,11 +106,8 @@ impl Folder {
         // The start-up lines come in one piece and end with what to try next.
         while !server.words.contains("redis-cli") {
             if lines.read_line(&mut server.words).unwrap() == 0 {
-                panic!(
-                    "tidegate ended before it listened\n{}{}",
-                    server.words,
-                    self.stderr()
-                );
+                let _ = server.child.wait();
+                return Err(std::mem::take(&mut server.words));
             }
         }
         let after = server
@@ -104,16 +116,27 @@ impl Folder {
             .unwrap()
             .1;
         server.port = after.split_whitespace().next().unwrap().parse().unwrap();
-        server
+        Ok(server)
     }
 }
 
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
-    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+    run_with_input(arguments, b"")
+}
+
+/// Runs the program to its end, with this on its standard input.
+pub(crate) fn run_with_input(arguments: &[&str], input: &[u8]) -> Ended {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(arguments)
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    // A program that does not read what it is given has ended before.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
     Ended {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -222,15 +245,29 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Self::try_connect(port).unwrap()
+    }
+
+    /// A connection to a server that may be gone.
+    pub(crate) fn try_connect(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
+        Ok(Self {
             stream,
             decoder: ReplyDecoder::default(),
             buffer: BytesMut::new(),
-        }
+        })
+    }
+
+    /// Sends a command to a server that may be gone; nothing if it is.
+    pub(crate) fn try_ask(&mut self, line: &str) -> io::Result<Option<Reply>> {
+        let mut bytes = BytesMut::new();
+        let arguments: Vec<&str> = line.split(' ').collect();
+        tidegate_resp::encode_request(&mut bytes, &arguments);
+        self.stream.write_all(&bytes)?;
+        self.try_read()
     }
 
     /// The same connection once more, so that one thread may write while another reads.

@@ -1,14 +1,21 @@
-//! What only this server has: `TIDEGATE FLUSH`, `EVICT`, `EXPLAIN`, `CLASS`.
+//! What only this server has: [`TIDEGATE CLASS`, `EVICT`, `EXPLAIN`](self), [`DEADLETTERS`](dead_letters), [`FLUSH` and
+//! `SECURE`](flush). The rows of the command table are in [`rows`].
+
+mod dead_letters;
+mod flush;
+mod rows;
+mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tidegate::{Class, Durability, FlushReport, Strategy};
+use tidegate::{Class, Durability, Strategy};
 use tidegate_resp::{Reply, Request};
 
-use super::arguments::{at, integer, own, own_from};
+pub(super) use rows::SUBCOMMANDS;
+
+use super::arguments::{at, own, own_from};
 use super::errors;
-use super::row::{Prepared, Work};
+use super::row::Prepared;
 use super::session::Session;
 use super::string::count;
 use crate::config::duration_text;
@@ -16,50 +23,14 @@ use crate::server::Server;
 
 type Result<T> = std::result::Result<T, Reply>;
 
-/// How long `TIDEGATE FLUSH` waits unless it is told.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(30);
-
-pub(super) fn flush(server: &Arc<Server>, request: &Request) -> Result<Work> {
-    let deadline = match request.len() {
-        2 => FLUSH_DEADLINE,
-        3 => {
-            let millis = u64::try_from(integer(request, 2)?);
-            Duration::from_millis(millis.map_err(|_| errors::not_an_integer())?)
-        }
-        _ => return Err(errors::wrong_arity("tidegate|flush")),
-    };
-    let gate = server.gate.clone();
-    Ok(Box::pin(async move {
-        match gate.flush(deadline).await {
-            Ok(report) => flush_report(report),
-            Err(error) => errors::of_gate(&error),
-        }
-    }))
-}
-
-fn flush_report(report: FlushReport) -> Reply {
-    let figures = [
-        ("flushed", report.flushed),
-        ("left", report.left),
-        ("parked", report.parked),
-    ];
-    let figure = |(name, value)| {
-        (
-            Reply::bulk(name),
-            Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX)),
-        )
-    };
-    Reply::Map(figures.into_iter().map(figure).collect())
-}
-
-pub(super) fn evict(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
+fn evict(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
     let (gate, keys) = (server.gate.clone(), own_from(request, 2));
     Ok(Prepared::change(async move {
         count(keys.iter().filter(|key| gate.evict(key)).count())
     }))
 }
 
-pub(super) fn explain(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
+fn explain(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
     let (gate, key) = (server.gate.clone(), own(request, 2));
     Ok(Prepared::read(async move {
         facts(&gate.explain(&key).to_string())
@@ -78,7 +49,7 @@ fn facts(lines: &str) -> Reply {
     Reply::Map(lines.lines().map(fact).collect())
 }
 
-pub(super) fn class(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
+fn class(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
     let reply = match request.len() {
         2 => Reply::Array(server.gate.classes().iter().map(about).collect()),
         3 => about(server.gate.class_of(at(request, 2))),
@@ -120,6 +91,6 @@ pub(crate) fn durability(class: &Class) -> &'static str {
     }
 }
 
-pub(super) fn help(_: &mut Session, _: &Request) -> Reply {
+fn help(_: &mut Session, _: &Request) -> Reply {
     super::catalogue::help("tidegate")
 }
