@@ -1,5 +1,7 @@
 //! Acknowledged appends a second with 1, 16 and 128 tasks, 100 bytes each, beside what the disk gives: one
-//! thread that writes groups of the same size into a file filled ahead, and syncs each.
+//! thread that writes groups of the same size into a file filled ahead, and syncs each. And beside
+//! redis-server, driven by redis-benchmark with as many clients, where these are on the PATH: that is a server
+//! behind sockets, so it says what an application may choose between and not which journal is faster.
 //!
 //! `cargo bench -p tidegate --bench journal`. Figures of one run compare, those of two runs do not: both sides
 //! take turns, and the table shows medians. It measures where the build folder is.
@@ -10,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +21,7 @@ use bytes::Bytes;
 use tidegate::journal::io::{Disk, DiskFile, RealDisk};
 use tidegate::journal::{FileJournal, JournalConfig};
 use tidegate_core::port::Journal;
+use tidegate_testkit::servers::Redis;
 
 const RECORD_BYTES: usize = 100;
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -25,32 +29,127 @@ const RUN: Duration = Duration::from_millis(1_500);
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let redis = RedisPair::start();
     println!(
-        "{:>5}  {:>10}  {:>7}  {:>10}  {:>14}  {:>6}",
-        "tasks", "appends/s", "group", "raw/s", "raw group/s", "ratio"
+        "{:>5}  {:>10}  {:>7}  {:>10}  {:>12}  {:>9}  {:>14}  {:>16}",
+        "tasks",
+        "appends/s",
+        "group",
+        "raw/s",
+        "raw group/s",
+        "of raw",
+        "redis always/s",
+        "redis everysec/s"
     );
     for tasks in [1, 16, 128] {
-        let mut appends = Vec::new();
-        let mut groups = Vec::new();
-        let mut raws = Vec::new();
-        let mut ratios = Vec::new();
+        let mut rates = Rates::default();
         for _ in 0..ROUNDS {
             let (rate, group) = journal(tasks)?;
             let raw = raw(group)?;
-            appends.push(rate);
-            groups.push(group);
-            raws.push(raw);
-            ratios.push(rate / raw);
+            rates.appends.push(rate);
+            rates.groups.push(group);
+            rates.raws.push(raw);
+            rates.of_raw.push(rate / raw);
+            if let Some(redis) = &redis {
+                rates
+                    .always
+                    .push(redis_benchmark(&redis.always, tasks, rate)?);
+                rates
+                    .everysec
+                    .push(redis_benchmark(&redis.everysec, tasks, rate)?);
+            }
         }
-        let (group, raw) = (median(&mut groups), median(&mut raws));
-        println!(
-            "{tasks:>5}  {:>10.0}  {group:>7.1}  {raw:>10.0}  {:>14.0}  {:>6.2}",
-            median(&mut appends),
-            raw / group,
-            median(&mut ratios),
-        );
+        rates.print(tasks);
     }
     Ok(())
+}
+
+/// One figure for each round.
+#[derive(Default)]
+struct Rates {
+    appends: Vec<f64>,
+    groups: Vec<f64>,
+    raws: Vec<f64>,
+    of_raw: Vec<f64>,
+    always: Vec<f64>,
+    everysec: Vec<f64>,
+}
+
+impl Rates {
+    fn print(mut self, tasks: usize) {
+        let appends = median(&mut self.appends);
+        let (group, raw) = (median(&mut self.groups), median(&mut self.raws));
+        let beside = |rates: &mut Vec<f64>| {
+            if rates.is_empty() {
+                return "-".to_owned();
+            }
+            let rate = median(rates);
+            format!("{rate:.0} (x{:.2})", appends / rate)
+        };
+        println!(
+            "{tasks:>5}  {appends:>10.0}  {group:>7.1}  {raw:>10.0}  {:>12.0}  {:>9.2}  {:>14}  {:>16}",
+            raw / group,
+            median(&mut self.of_raw),
+            beside(&mut self.always),
+            beside(&mut self.everysec),
+        );
+    }
+}
+
+/// Two servers, one that syncs each write before it answers and one that syncs once a second.
+struct RedisPair {
+    always: Redis,
+    everysec: Redis,
+}
+
+impl RedisPair {
+    /// None where Redis is not installed, which it says.
+    fn start() -> Option<Self> {
+        for program in ["redis-server", "redis-benchmark"] {
+            if Command::new(program).arg("--version").output().is_err() {
+                println!("{program} is not on the PATH: no figures of Redis");
+                return None;
+            }
+        }
+        let with = |policy| Redis::start_with(&["--appendonly", "yes", "--appendfsync", policy]);
+        Some(Self {
+            always: with("always"),
+            everysec: with("everysec"),
+        })
+    }
+}
+
+/// Rate of writing values of the journal's records' size, with as many clients as tasks. It takes about as
+/// long as a run of the journal if Redis is as fast as `rate`.
+fn redis_benchmark(
+    redis: &Redis,
+    clients: usize,
+    rate: f64,
+) -> Result<f64, Box<dyn std::error::Error>> {
+    let requests = (rate.min(100_000.0) * RUN.as_secs_f64()) as u64;
+    let output = Command::new("redis-benchmark")
+        .args([
+            "-t",
+            "set",
+            "--csv",
+            "-r",
+            "100000",
+            "-p",
+            &redis.port().to_string(),
+        ])
+        .args([
+            "-c",
+            &clients.to_string(),
+            "-n",
+            &requests.max(1_000).to_string(),
+        ])
+        .args(["-d", &RECORD_BYTES.to_string()])
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let of_set = text.lines().find(|line| line.starts_with("\"SET\""));
+    let rate = of_set.and_then(|line| line.split(',').nth(1));
+    let rate = rate.ok_or("redis-benchmark printed no rate")?;
+    Ok(rate.trim_matches('"').parse()?)
 }
 
 fn median(of: &mut [f64]) -> f64 {

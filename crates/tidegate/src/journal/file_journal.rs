@@ -362,6 +362,10 @@ impl Journal for FileJournal {
         self.shared.bytes.load(Ordering::Acquire)
     }
 
+    fn size_bytes_max(&self) -> Option<u64> {
+        Some(self.shared.config.bytes_max)
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.shared.intake.close();

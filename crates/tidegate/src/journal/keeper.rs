@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::error::{poisoned, unavailable};
 use super::format::{PARTIAL_SUFFIX, ready_name};
-use super::intake::Need;
+use super::intake::{Need, closed};
 use super::io::is_full;
 use super::segment::{ReadyFile, SegmentFile, make_ready};
 use super::shared::Shared;
@@ -115,7 +115,7 @@ impl Keeper {
                 // The last segment may start over now.
                 if has_place() { Ok(()) } else { Err(error) }
             }
-            Err(error) if shared.stopping.load(Ordering::Acquire) => Err(error),
+            Err(_) if shared.stopping.load(Ordering::Acquire) => Err(closed()),
             Err(error) => Err(shared.set_poison(error)),
         }
     }
