@@ -4,6 +4,10 @@
 
 #[path = "layer/dead_letters.rs"]
 mod dead_letters;
+#[path = "layer/flush_pace.rs"]
+mod flush_pace;
+#[path = "layer/flush_reports.rs"]
+mod flush_reports;
 #[path = "layer/hooked.rs"]
 mod hooked;
 #[path = "layer/isolation.rs"]
