@@ -11,8 +11,8 @@ pub(super) struct Applied {
     pub(super) tables: HashMap<String, TableId>,
     /// Whoever wrote it.
     newest: HashMap<RowKey, Version>,
-    /// Written through the store that keeps this.
-    newest_own: HashMap<RowKey, Version>,
+    /// All that were written through the store that keeps this, oldest first.
+    own: HashMap<RowKey, Vec<Version>>,
     pub(super) disorder: Vec<String>,
 }
 
@@ -25,8 +25,7 @@ impl Applied {
                 continue;
             };
             let row = (write.table, write.key.clone());
-            let newest = self.newest_own.entry(row.clone()).or_default();
-            *newest = (*newest).max(*version);
+            self.own.entry(row.clone()).or_default().push(*version);
             let before = self.newest.insert(row, *version).unwrap_or_default();
             if *version <= before {
                 self.disorder.push(format!(
@@ -42,12 +41,16 @@ impl Applied {
         self.newest.insert(row.clone(), version);
     }
 
-    /// The newest version of a row that was written through this store.
-    pub(super) fn newest(&self, table: &str, key: &Key) -> Version {
-        let newest = self
+    /// The newest version of a row, no newer than `most`, that was written through this store.
+    pub(super) fn newest(&self, table: &str, key: &Key, most: Version) -> Version {
+        let own = self
             .tables
             .get(table)
-            .and_then(|table| self.newest_own.get(&(*table, key.clone())));
-        newest.copied().unwrap_or_default()
+            .and_then(|table| self.own.get(&(*table, key.clone())));
+        let versions = own.into_iter().flatten().copied();
+        versions
+            .filter(|version| *version <= most)
+            .max()
+            .unwrap_or_default()
     }
 }

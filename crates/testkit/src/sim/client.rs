@@ -35,6 +35,10 @@ pub(super) async fn work(world: Arc<World>, gate: Gate, client: usize) -> Vec<Vi
         if random.chance(0.05) {
             violations.extend(within_bounds(&gate));
         }
+        if random.chance(0.03) {
+            attend(&world, &gate).await;
+            continue;
+        }
         if kind == Kind::Shared && world.scenario.strangers && random.chance(0.15) {
             world.write_outside(key(kind, "", random.below(3))).await;
             continue;
@@ -167,6 +171,40 @@ async fn add(world: &World, gate: &Gate, key: Key, by: i64) {
         Ok(written)
     };
     write(world, &key, Asked::Add(by), call).await;
+}
+
+/// Somebody looks after the dead letters: retries one or all, edits one, discards one.
+async fn attend(world: &World, gate: &Gate) {
+    let letters = gate.dead_letters(None, None, 20);
+    let Some(letter) = letters.get(world.random.below(letters.len() as u64) as usize) else {
+        return;
+    };
+    let (key, version) = (letter.key.clone(), letter.version);
+    match world.random.below(6) {
+        0 => {
+            gate.retry_dead_letters(None);
+        }
+        1..3 => {
+            gate.retry_dead_letter(key.as_bytes());
+        }
+        3..5 if !key.as_bytes().windows(3).any(|part| part == b"sum") => {
+            let value = Bytes::from(format!("edited.{}", world.history().events().len()));
+            let asked = Asked::Put(value.clone());
+            write(
+                world,
+                &key,
+                asked,
+                gate.edit_dead_letter(&key, version, value),
+            )
+            .await;
+        }
+        3..5 => {}
+        _ => {
+            // It may happen from now on, whether its answer is heard or not.
+            world.discarded().push((key.clone(), version));
+            drop(impatient(world, gate.discard_dead_letter(&key, version)).await);
+        }
+    }
 }
 
 /// What is cached of a key, compared with its row, when nothing is dirty.

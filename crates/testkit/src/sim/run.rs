@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::{Gate, Key, State, Version};
+use tidegate_core::{Gate, Key, Version};
 
 use super::client::{agrees, pause, work};
 use super::history::{Outcome, Row, Violation};
@@ -83,7 +83,22 @@ fn forget_memory(world: &World) -> usize {
         let Outcome::Ok { version, .. } = &event.outcome else {
             return false;
         };
-        Kind::of(&event.key) == Kind::Memory && *version > world.newest_flushed(&event.key)
+        Kind::of(&event.key) == Kind::Memory
+            && *version > world.newest_flushed(&event.key, *version)
+    })
+}
+
+/// What is discarded is gone, and so is what it had taken the place of before that was flushed. How many
+/// operations that concerns.
+fn forget_discarded(world: &World) -> usize {
+    let discarded = world.discarded();
+    world.history().forget(|event| {
+        let Outcome::Ok { version, .. } = &event.outcome else {
+            return false;
+        };
+        discarded.iter().any(|(key, most)| {
+            *key == event.key && version <= most && *version > world.newest_flushed(key, *most)
+        })
     })
 }
 
@@ -146,6 +161,9 @@ async fn settle(world: &World, gate: &Gate, found: &mut Found) {
     world.store.set_faults(world.store_faults(true));
     // Clients went away from calls that go on; let them end.
     pause(60_000).await;
+    if world.random.chance(0.5) {
+        gate.retry_dead_letters(None);
+    }
     let report = gate.flush(Duration::from_secs(600)).await;
     if report.as_ref().is_ok_and(|report| report.left > 0) {
         found.violated(
@@ -158,10 +176,8 @@ async fn settle(world: &World, gate: &Gate, found: &mut Found) {
     }
     let keys = keys(world);
     for key in &keys {
-        let explanation = gate.explain(key.as_bytes());
-        if explanation.state == State::Parked {
-            let version = explanation.version.unwrap_or_default();
-            found.parked.insert(key.clone(), version);
+        if let Some(letter) = gate.dead_letter(key.as_bytes()) {
+            found.parked.insert(key.clone(), letter.version);
         } else if Kind::of(key) != Kind::Shared {
             found.violations.extend(agrees(world, gate, key));
         }
@@ -190,6 +206,7 @@ fn keys(world: &World) -> Vec<Key> {
 
 /// Checks the history of all lives against the store.
 fn check(world: &World, found: &mut Found) {
+    found.figures.discarded = forget_discarded(world);
     let mut own = world.history().clone();
     let shared = own.split(|event| Kind::of(&event.key) == Kind::Shared);
     let rows: HashMap<Key, Row> = keys(world)
@@ -207,7 +224,9 @@ fn check(world: &World, found: &mut Found) {
         .collect();
     let mut violations = own.check_reads();
     violations.extend(own.check_rows(&own_rows, &found.parked));
-    violations.extend(shared.check_conserved(&found.parked, |key| world.newest_flushed(key)));
+    violations.extend(shared.check_conserved(&found.parked, |key| {
+        world.newest_flushed(key, Version::from_raw(u64::MAX))
+    }));
     violations.extend(shared.check_invented(&rows, &world.outside()));
     violations.extend(world.store.disorder().into_iter().map(|what| Violation {
         invariant: "I9",

@@ -72,6 +72,8 @@ pub struct Figures {
     pub failed: usize,
     /// Of a class of durability `memory`, acknowledged and lost in a crash.
     pub forgotten: usize,
+    /// Discarded, or taken along by a discard.
+    pub discarded: usize,
     /// Entries parked at the end.
     pub parked: usize,
     /// Journal records that were there for a replay, over all lives.
@@ -92,6 +94,7 @@ impl Figures {
         self.indeterminate += other.indeterminate;
         self.failed += other.failed;
         self.forgotten += other.forgotten;
+        self.discarded += other.discarded;
         self.parked += other.parked;
         self.replayed += other.replayed;
         self.outside += other.outside;

@@ -32,6 +32,8 @@ pub struct StoreFaults {
     /// Of the lost answers to flushes, the share that the store has not even begun: it does so later, when
     /// others may have written the rows. (A write that the store numbers is never late: its row is locked.)
     pub late: f64,
+    /// The share of batches that are refused, nobody knows why, and may be taken when they are tried again.
+    pub refused: f64,
     /// The share of calls that panic: a bug of an adapter.
     pub panics: f64,
     /// Loads that touch this table are refused.
@@ -52,6 +54,7 @@ impl StoreFaults {
             unavailable: 0.0,
             unknown: 0.0,
             late: 0.0,
+            refused: 0.0,
             panics: 0.0,
             broken_table: None,
             ignores_guards: false,
@@ -134,10 +137,10 @@ impl FaultyStore {
         self.state().calls
     }
 
-    /// The newest version of a key of this table that was written through this store.
+    /// The newest version of a key of this table, no newer than `most`, that was written through this store.
     #[must_use]
-    pub fn newest(&self, table: &str, key: &Key) -> Version {
-        self.state().applied.newest(table, key)
+    pub fn newest(&self, table: &str, key: &Key, most: Version) -> Version {
+        self.state().applied.newest(table, key, most)
     }
 
     /// Versions that were applied to a row out of their order (I9), in words.
@@ -256,6 +259,9 @@ impl FaultyStore {
             return Err(StoreError::refused(Some("23514"), "simulated constraint"));
         }
         let faults = self.state().faults;
+        if self.shared.random.chance(faults.refused) {
+            return Err(StoreError::refused(Some("42501"), "simulated privilege"));
+        }
         let is_flush = |guard| matches!(guard, Guard::IfNewer(_) | Guard::Flush { .. });
         let unknown = self.shared.random.chance(faults.unknown);
         if unknown

@@ -71,6 +71,8 @@ pub(super) struct World {
     history: Mutex<History>,
     /// What was written past the gate.
     outside: Mutex<Vec<(Key, Bytes)>>,
+    /// Dead letters that were discarded, or may have been.
+    discarded: Mutex<Vec<(Key, Version)>>,
 }
 
 impl World {
@@ -86,6 +88,7 @@ impl World {
             disk: SimDisk::default(),
             history: Mutex::default(),
             outside: Mutex::default(),
+            discarded: Mutex::default(),
         }
     }
 
@@ -95,6 +98,12 @@ impl World {
 
     pub(super) fn outside(&self) -> MutexGuard<'_, Vec<(Key, Bytes)>> {
         self.outside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn discarded(&self) -> MutexGuard<'_, Vec<(Key, Version)>> {
+        self.discarded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn row(&self, key: &Key) -> Option<Entry> {
@@ -127,6 +136,7 @@ impl World {
             faults.unavailable = some(0.1);
             faults.unknown = some(0.1);
             faults.late = some(0.3);
+            faults.refused = if self.random.chance(0.2) { 0.03 } else { 0.0 };
             faults.panics = if self.random.chance(0.1) { 0.02 } else { 0.0 };
         }
         faults.ignores_guards = self.scenario.mutation == Some(Mutation::UnguardedFlush);
@@ -180,8 +190,8 @@ impl World {
         self.store.outside(table, &key, &value).await;
     }
 
-    /// The newest version of a key that came to the store through the gate.
-    pub(super) fn newest_flushed(&self, key: &Key) -> Version {
-        self.store.newest(Kind::of(key).name(), key)
+    /// The newest version of a key, no newer than `most`, that came to the store through the gate.
+    pub(super) fn newest_flushed(&self, key: &Key, most: Version) -> Version {
+        self.store.newest(Kind::of(key).name(), key, most)
     }
 }

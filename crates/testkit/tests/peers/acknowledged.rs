@@ -67,6 +67,29 @@ fn what_is_on_its_way_to_the_store_stays_dirty_until_the_store_has_it() {
     assert_eq!(world.value("b", "b:1").as_deref(), Some("v"));
 }
 
+/// redisson/redisson#2210: puts and deletes of one key were queued apart and flushed deletes first.
+#[tokio::test(start_paused = true)]
+async fn puts_and_deletes_of_one_key_reach_the_store_in_their_order() {
+    for order in 0..64_u32 {
+        let world = World::new();
+        let gate = world.gate([back().linger(ms(0))]).await;
+        for step in 0..6 {
+            if order >> step & 1 == 1 {
+                gate.set("b:1", format!("{step}")).await.unwrap();
+            } else {
+                gate.delete("b:1").await.unwrap();
+            }
+            // Some meet in the queue, some find the one before them on its way, some come after it.
+            pass(ms(world.random.below(4))).await;
+        }
+        assert!(gate.flush(ms(10_000)).await.unwrap().is_complete());
+        let last_is_put = order >> 5 & 1 == 1;
+        let expected = last_is_put.then_some("5");
+        assert_eq!(world.value("b", "b:1").as_deref(), expected, "{order:06b}");
+        assert_eq!(text(&gate, "b:1").await.as_deref(), expected);
+    }
+}
+
 /// bluetape4k/bluetape4k-projects#1657: a failed write was queued again behind a newer one, and won.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_is_tried_again_never_wins_over_a_newer_one() {

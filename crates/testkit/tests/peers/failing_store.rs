@@ -73,6 +73,29 @@ async fn a_value_that_cannot_be_decoded_concerns_nobody_else() {
     );
 }
 
+/// hazelcast/hazelcast#11796: `flush()` did not return as long as one entry could not be written.
+#[tokio::test(start_paused = true)]
+async fn a_flush_with_one_entry_that_cannot_be_written_returns_and_tells() {
+    let world = World::new();
+    let gate = world.gate([back()]).await;
+    gate.set("b:bad", "!poison").await.unwrap();
+    join_all((0..100).map(|i| gate.set(format!("b:{i}"), "v"))).await;
+    let before = gate.now();
+    let report = gate.flush(ms(3_600_000)).await.unwrap();
+    assert!(
+        gate.now().since(before) < ms(10_000),
+        "long before its deadline"
+    );
+    assert_eq!((report.left, report.parked), (0, 1));
+    assert_eq!(world.value("b", "b:99").as_deref(), Some("v"));
+    world.set_down(true);
+    gate.set("b:101", "v").await.unwrap();
+    let before = gate.now();
+    let report = gate.flush(ms(500)).await.unwrap();
+    assert_eq!(report.left, 1);
+    assert!(gate.now().since(before) < ms(600), "and never after it");
+}
+
 /// hazelcast/hazelcast#14019: a batch that failed was put back twice, and the queue grew with every failure.
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_as_long_after_a_failure_as_before() {
