@@ -234,7 +234,9 @@ impl Dirty {
 
     /// The turn of what was written while a claim of its key was out.
     fn own_turn(&mut self, key: &Key) -> u64 {
-        match self.overtaken.remove(key) {
+        let claimed = self.entries.get(key).map(|entry| entry.turn);
+        // Without such a write what is left keeps its place: it is as old as what was claimed.
+        match self.overtaken.remove(key).or(claimed) {
             Some(turn) => turn,
             None => self.take_turn(),
         }
