@@ -259,7 +259,7 @@ fn check_row(
             .any(|e| e.outcome == Outcome::Indeterminate && kind(&e.kind))
     };
     if let Some(row) = row {
-        check_row_value(key, events, row, &mut violated);
+        check_row_value(key, events, row, parked.is_some(), &mut violated);
     }
     if let (Some(parked), Some(newest)) = (parked, newest) {
         if *parked < newest {
@@ -319,6 +319,7 @@ fn check_row_value(
     key: &Key,
     events: &[&Event],
     row: &Row,
+    parked: bool,
     violated: &mut impl FnMut(&'static str, String),
 ) {
     if events
@@ -336,7 +337,11 @@ fn check_row_value(
             })
             .sum()
         };
-        let least = sum(&|outcome| matches!(outcome, Outcome::Ok { .. }));
+        // What is parked, and whatever is newer than the row, is not in it.
+        let least = sum(&|outcome| match outcome {
+            Outcome::Ok { version, .. } => !parked || *version <= row.version,
+            _ => false,
+        });
         let most = sum(&|outcome| !matches!(outcome, Outcome::Failed));
         let number = std::str::from_utf8(&row.value)
             .ok()
