@@ -21,8 +21,14 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 fn fail(seed: u64, report: &Report) {
-    if std::env::var_os("TIDEGATE_SIM_SEED").is_some() {
-        for event in report.history.events() {
+    // What happened to the keys that are named, or to all if this seed was asked for.
+    let all = std::env::var_os("TIDEGATE_SIM_SEED").is_some();
+    let first = &report.violations[0].what;
+    for event in report.history.events() {
+        if all
+            || first.contains(&format!("'{}'", event.key))
+            || first.contains(&format!("{:?}", event.key))
+        {
             println!("{event:?}");
         }
     }

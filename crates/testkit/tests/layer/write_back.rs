@@ -304,8 +304,15 @@ async fn at_the_bound_a_write_waits_for_room_or_is_refused() {
         world.set_down(false);
         if waits {
             let writes = (0..40).map(|i| gate.set(format!("b:more{i}"), vec![7; 100]));
-            let failed: Vec<_> = join_all(writes).await.into_iter().filter_map(Result::err).collect();
-            assert!(failed.is_empty(), "room comes as the flusher goes: {failed:?}");
+            let failed: Vec<_> = join_all(writes)
+                .await
+                .into_iter()
+                .filter_map(Result::err)
+                .collect();
+            assert!(
+                failed.is_empty(),
+                "room comes as the flusher goes: {failed:?}"
+            );
         }
         assert!(gate.flush(ms(10_000)).await.unwrap().is_complete());
         assert!(gate.audit().is_empty(), "{:?}", gate.audit());
