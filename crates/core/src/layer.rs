@@ -128,9 +128,23 @@ impl Layer {
         usize::try_from(self.hasher.hash_one(key) % self.lanes.len() as u64).unwrap_or(0)
     }
 
-    /// A version of this process, newer than every one before it.
+    /// A version of this process, newer than every one before it. Even: the odd ones are of rows that others
+    /// changed, see [`Version::raised_outside`].
     pub(crate) fn issue(&self) -> Version {
-        Version::from_raw(self.issued.fetch_add(1, Ordering::Relaxed) + 1)
+        let last = self.issued.fetch_add(2, Ordering::Relaxed);
+        Version::from_raw((last + 2) & !1)
+    }
+
+    /// A version newer than the row that a write goes over, if that is known.
+    pub(crate) fn issue_over(&self, row: Option<Version>) -> Version {
+        let version = self.issue();
+        match row {
+            Some(row) if row >= version => {
+                self.issue_above(row);
+                self.issue()
+            }
+            _ => version,
+        }
     }
 
     /// Newer than this is no version issued here so far, nor by an earlier start on the same store.
@@ -140,7 +154,12 @@ impl Layer {
 
     /// Versions issued from now on are newer than `version`, as far as there are any.
     pub(crate) fn issue_above(&self, version: Version) {
-        let floor = Version::compose(version.generation() + 1, 0);
+        let own = Version::from_raw(self.issued.load(Ordering::Relaxed)).generation();
+        let floor = match version.generation() > own {
+            // Numbered by a process that started later.
+            true => Version::compose(version.generation() + 1, 0),
+            false => version,
+        };
         self.issued.fetch_max(floor.raw(), Ordering::Relaxed);
     }
 

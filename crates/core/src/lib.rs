@@ -45,6 +45,7 @@ mod breaker;
 mod budget;
 mod class;
 mod codec;
+mod conflict;
 mod dead_letters;
 mod delta;
 mod entry;

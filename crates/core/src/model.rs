@@ -13,7 +13,7 @@ use crate::entry::Change;
 use crate::flush::write_of;
 use crate::hash::Hasher;
 use crate::key::Key;
-use crate::lane::{Claim, Dirty, DirtyEntry, DirtyState};
+use crate::lane::{Claim, Dirty, DirtyEntry, DirtyState, Lineage};
 use crate::memory::MemoryStore;
 use crate::mutation::{Mutation, Mutations};
 use crate::port::{Batch, Guard, Store, TableId, TableSpec, Timestamp};
@@ -123,6 +123,7 @@ impl OneKey {
                 },
             },
             version: content.version,
+            lineage: Lineage::default(),
             lsn: None,
             since: Duration::ZERO,
             turn: 0,

@@ -18,7 +18,7 @@ use crate::dead_letters::{DeadLetterReason, Refusal};
 use crate::entry::Change;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::lane::{DirtyEntry, DirtyState};
+use crate::lane::{DirtyEntry, DirtyState, Fate, Lineage, Sum};
 use crate::layer::Layer;
 use crate::port::{Guard, Journal, Lsn, StoreError, Write};
 use crate::read::load_apart;
@@ -41,7 +41,10 @@ struct Found {
     /// By name: only when all is read is it known whether the class is still needed.
     class: String,
     version: Version,
+    base: Option<Version>,
     change: Change,
+    /// What is to be added, if the write is nothing but that; in the order of versions.
+    sums: Vec<Sum>,
     refusal: Option<Refusal>,
     lsn: Lsn,
 }
@@ -62,6 +65,9 @@ pub(crate) async fn read(journal: &dyn Journal) -> Result<Recovered> {
                 Some(Record::Discarded(key, version)) => recovered.discard(&key, version),
                 Some(Record::Checkpoint(needed)) => {
                     recovered.entries.retain(|_, found| found.lsn >= needed);
+                    for found in recovered.entries.values_mut() {
+                        found.sums.retain(|sum| sum.lsn >= Some(needed));
+                    }
                 }
                 None => {
                     return Err(Error::configuration(format_args!(
@@ -124,27 +130,43 @@ impl Recovered {
             .entries
             .get(&record.key)
             .is_none_or(|old| old.version <= record.version);
-        if newer {
-            // Copied, so that a value does not pin the buffer it was read into.
-            let change = match record.change {
-                Change::Put { value, expires_at } => Change::Put {
-                    value: Bytes::copy_from_slice(&value),
-                    expires_at,
-                },
-                other => other,
-            };
-            let (class, version, refusal) = (record.class, record.version, record.refusal);
-            self.entries.insert(
-                record.key,
-                Found {
-                    class,
-                    version,
-                    change,
-                    refusal,
-                    lsn,
-                },
-            );
+        if !newer {
+            return;
         }
+        // Copied, so that a value does not pin the buffer it was read into.
+        let change = match record.change {
+            Change::Put { value, expires_at } => Change::Put {
+                value: Bytes::copy_from_slice(&value),
+                expires_at,
+            },
+            other => other,
+        };
+        let sum = record.added.map(|(by, since)| Sum {
+            since,
+            version: record.version,
+            by,
+            lsn: Some(lsn),
+            fate: Fate::Waiting,
+        });
+        let mut sums = Vec::new();
+        if let Some(sum) = sum {
+            // Those before it count too, up to the last that was no addition; a copy stands for many.
+            if let Some(old) = self.entries.get_mut(&record.key) {
+                sums = std::mem::take(&mut old.sums);
+                sums.retain(|old| old.version < sum.since);
+            }
+            sums.push(sum);
+        }
+        let found = Found {
+            class: record.class,
+            version: record.version,
+            base: record.base,
+            change,
+            sums,
+            refusal: record.refusal,
+            lsn,
+        };
+        self.entries.insert(record.key, found);
     }
 
     fn discard(&mut self, key: &Key, version: Version) {
@@ -180,7 +202,9 @@ impl Recovered {
                 .into_iter()
                 .map(|row| row.ok().flatten());
             for ((key, class, found), row) in known.into_iter().zip(rows) {
-                if !row.is_some_and(|row| is_flushed(layer, &found, row.version)) {
+                // Of what was added the store itself knows what it has.
+                let is_sum = !found.sums.is_empty();
+                if is_sum || !row.is_some_and(|row| is_flushed(layer, &found, row.version)) {
                     restore_one(layer, key, class, found, &mut moved)?;
                 }
             }
@@ -253,22 +277,37 @@ fn restore_one(
                 found.class
             )));
         }
-        let guard = Guard::IfNewer(found.version);
-        moved.push((
-            class,
-            Write {
-                table,
-                key,
-                change: found.change,
-                guard,
-            },
-        ));
+        if found.sums.is_empty() {
+            moved.push((
+                class,
+                Write {
+                    table,
+                    key,
+                    change: found.change,
+                    guard: Guard::IfNewer(found.version),
+                },
+            ));
+            return Ok(());
+        }
+        for sum in found.sums {
+            let (since, version) = (sum.since, sum.version);
+            moved.push((
+                class,
+                Write {
+                    table,
+                    key: key.clone(),
+                    change: Change::Add { by: sum.by },
+                    guard: Guard::Once { since, version },
+                },
+            ));
+        }
         return Ok(());
     }
     let entry = DirtyEntry {
         class,
         change: found.change,
         version: found.version,
+        lineage: Lineage::restored(found.version, found.base, found.sums),
         lsn: Some(found.lsn),
         since: layer.clock.elapsed(),
         turn: 0,
@@ -285,7 +324,12 @@ fn restore_one(
 
 async fn flush_moved(layer: &Layer, moved: Vec<(usize, Write)>) -> Result<()> {
     let limit = layer.store.capabilities().batch_max.max(1);
-    for chunk in moved.chunks(limit) {
+    // No key stands in a batch twice.
+    let mut chunks: Vec<&[(usize, Write)]> = Vec::new();
+    for one in moved.chunk_by(|(_, a), (_, b)| (a.table, &a.key) != (b.table, &b.key)) {
+        chunks.extend(one.chunks(limit));
+    }
+    for chunk in chunks {
         let writes = chunk.iter().map(|(_, write)| write.clone()).collect();
         let committed = commit::apply(&*layer.store, writes, layer.clock.now()).await;
         for ((class, write), committed) in chunk.iter().zip(committed) {

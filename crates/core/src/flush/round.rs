@@ -5,13 +5,14 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use super::control::Permit;
-use super::settle::{newer_rows, settle};
+use super::settle::settle;
+use crate::conflict;
 use crate::dead_letters;
 use crate::keeper;
 use crate::lane::{Claim, Lane};
 use crate::layer::Layer;
 use crate::mutation::Mutation;
-use crate::port::{Guard, StoreError, TableId, Write};
+use crate::port::{StoreError, TableId, Write};
 use crate::strategy::commit;
 
 /// Brings claims to the store and gives each its end. An error is transient, and every entry is dirty as
@@ -45,12 +46,12 @@ pub(super) async fn round(
     } else {
         permit.answered(layer.clock.elapsed());
     }
-    let foreign = newer_rows(layer, &claims, &committed).await;
+    let rows = conflict::rows(layer, &claims, &committed).await;
     let failure = settle(
         layer,
         lane,
         claims.into_iter().zip(committed).collect(),
-        &foreign,
+        &rows,
     );
     dead_letters::record(layer, lane).await;
     keeper::trim(layer).await;
@@ -64,7 +65,7 @@ pub(crate) fn write_of(claim: &Claim, table: TableId) -> Write {
         table,
         key: claim.key.clone(),
         change: claim.change.clone(),
-        guard: Guard::IfNewer(claim.version),
+        guard: claim.guard,
     }
 }
 

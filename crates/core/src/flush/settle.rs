@@ -1,51 +1,21 @@
 //! What follows a batch: each claim gets its end, under the lane's lock.
 
+use crate::conflict::{self, Decision, Rows};
 use crate::dead_letters::{DeadLetterReason, Refusal};
-use crate::key::Key;
+use crate::entry::Entry;
 use crate::lane::{Claim, Lane, LaneState};
 use crate::layer::Layer;
 use crate::mutation::Mutation;
 use crate::port::{Outcome, StoreError};
-use crate::read::load;
 use crate::strategy::commit::Committed;
 use crate::version::Version;
-
-/// Of claims that the store has something newer than: the versions of rows that hold it. A row of the same
-/// version is an earlier try of the same flush that did reach the store. A newer one was written by somebody
-/// else, for what this process writes of a key goes through one lane.
-pub(super) async fn newer_rows(
-    layer: &Layer,
-    claims: &[Claim],
-    committed: &[Committed],
-) -> Vec<(Key, Version)> {
-    let superseded = claims
-        .iter()
-        .zip(committed)
-        .filter(|(_, c)| matches!(c, Ok(Outcome::Superseded)));
-    let claims: Vec<&Claim> = superseded.map(|(claim, _)| claim).collect();
-    if claims.is_empty() {
-        return Vec::new();
-    }
-    let keys: Vec<(Key, usize)> = claims
-        .iter()
-        .map(|claim| (claim.key.clone(), claim.class))
-        .collect();
-    let Ok(rows) = load(layer, &keys).await else {
-        return Vec::new();
-    };
-    let newer = claims.into_iter().zip(rows).filter_map(|(claim, row)| {
-        let version = row?.version;
-        (version > claim.version).then(|| (claim.key.clone(), version))
-    });
-    newer.collect()
-}
 
 /// Gives each claim of a batch, all of one class, its end, and returns the failure after which to wait.
 pub(super) fn settle(
     layer: &Layer,
     lane: &Lane,
     claims: Vec<(Claim, Committed)>,
-    foreign: &[(Key, Version)],
+    rows: &Rows,
 ) -> Option<StoreError> {
     let mut failure = None;
     let mut stored = 0;
@@ -53,13 +23,27 @@ pub(super) fn settle(
     let mut state = lane.lock();
     for (claim, committed) in claims {
         match committed {
-            Ok(outcome) => {
-                let newer = foreign.iter().find(|(key, _)| *key == claim.key);
-                if let Some((_, version)) = newer {
-                    lost(layer, &mut state, &claim, *version);
-                    continue;
+            Ok(Outcome::Conflict { newest }) => {
+                match conflict::decide(layer, &mut state, &claim, newest, rows) {
+                    Decision::Again => {}
+                    Decision::Lost(why) => lost(layer, &mut state, &claim, newest, &why),
+                    Decision::Later => {
+                        state.dirty.unclaim(&claim);
+                        failure = Some(StoreError::unavailable("a row could not be loaded"));
+                    }
                 }
+            }
+            Ok(outcome) => {
+                // Of a repeated claim it is known that it is there, and of a sum no more than that.
+                let row = match outcome.version() {
+                    None if claim.is_sum() => None,
+                    version => Some(version.unwrap_or(claim.version)),
+                };
+                state.dirty.stored(&claim, row);
                 clean(layer, &mut state, &claim);
+                if claim.is_sum() {
+                    show(layer, &mut state, &claim, outcome);
+                }
                 stored += 1;
                 let counters = &layer.state(claim.class).counters;
                 match outcome {
@@ -74,9 +58,12 @@ pub(super) fn settle(
             }
             Err(error @ StoreError::Refused { .. }) => {
                 let refusal = Refusal::of(&error, layer.clock.now());
+                let claim = state.dirty.refused(&claim);
                 park(layer, &mut state, &claim, refusal);
             }
             Err(error) => {
+                let is_unknown = matches!(error, StoreError::Unknown { .. });
+                state.dirty.failed(&claim, is_unknown);
                 state.dirty.unclaim(&claim);
                 failure = Some(error);
             }
@@ -109,16 +96,40 @@ fn clean(layer: &Layer, state: &mut LaneState, claim: &Claim) {
     }
 }
 
+/// Readers see what a sum came to, if nothing else of its key is dirty.
+fn show(layer: &Layer, state: &mut LaneState, claim: &Claim, outcome: Outcome) {
+    let key = claim.key.as_bytes();
+    if state.dirty.get(key).is_some() || state.is_queued(key) {
+        return;
+    }
+    state.loads.invalidate(key);
+    let Outcome::Added {
+        version,
+        value,
+        expires_at,
+        ..
+    } = outcome
+    else {
+        layer.near.remove(key);
+        return;
+    };
+    if layer.near.peek(key).is_some() {
+        let value = value.to_string().into();
+        let entry = Entry {
+            value,
+            expires_at,
+            version,
+        };
+        layer.fill(&claim.key, claim.class, Some(&entry), version);
+    }
+}
+
 /// Acknowledged and overtaken by a stranger: kept, and said, never dropped. Readers get the stranger's row,
 /// and later writes are numbered above it.
-fn lost(layer: &Layer, state: &mut LaneState, claim: &Claim, newer: Version) {
+fn lost(layer: &Layer, state: &mut LaneState, claim: &Claim, newer: Version, why: &str) {
     layer.issue_above(newer);
-    let message = format!(
-        "the row has version {newer}, which this process did not write and which is newer than {}",
-        claim.version
-    );
     let now = layer.clock.now();
-    let refusal = Refusal::new(DeadLetterReason::Conflict, None, &message, now);
+    let refusal = Refusal::new(DeadLetterReason::Conflict, None, why, now);
     park(layer, state, claim, refusal);
 }
 

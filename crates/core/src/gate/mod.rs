@@ -1,5 +1,6 @@
 //! The gate: what an application holds. Everything goes through it.
 
+mod add;
 mod audit;
 mod builder;
 mod dead_letters;
@@ -168,6 +169,19 @@ impl Gate {
         change: impl FnMut(Option<&Entry>) -> (Option<Change>, R) + Send + 'static,
     ) -> Result<(R, Written)> {
         update::update(self.layer(), key.as_ref(), change).await
+    }
+
+    /// Adds `by` to the whole number that `key` holds, in decimal; one that is absent counts as nought. Its end
+    /// of life stays. The answer is what the number came to, as this process knows it.
+    ///
+    /// In a class of [deltas](Class::delta) what is added reaches the store as an addition, each exactly once,
+    /// so it never overwrites what others make of the row.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set); invalid if the key holds no whole number, or the sum would leave the range of
+    /// `i64`: then nothing is changed.
+    pub async fn add(&self, key: impl AsRef<[u8]>, by: i64) -> Result<(i64, Written)> {
+        add::add(self.layer(), key.as_ref(), by).await
     }
 
     /// Typed reads and writes, each value in the codec of its key's class.

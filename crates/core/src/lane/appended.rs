@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Operation, ReadReply, WriteReply};
+use super::{Operation, Over, ReadReply, WriteReply};
 use crate::budget::Admitted;
 use crate::entry::Change;
 use crate::hash::Hasher;
@@ -15,6 +15,7 @@ pub(crate) struct Appended {
     pub(crate) key: Key,
     pub(crate) class: usize,
     pub(crate) change: Change,
+    pub(crate) over: Over,
     pub(crate) version: Version,
     pub(crate) lsn: Lsn,
     pub(crate) admitted: Admitted,

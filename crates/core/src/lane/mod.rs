@@ -42,7 +42,10 @@ use crate::port::{Lsn, Ticket};
 use crate::receipt::Read;
 
 pub(crate) use appended::{Appended, AppendedQueue, Callers};
-pub(crate) use dirty::{Claim, Dirty, DirtyEntry, DirtyState, Front, KeyClaim, Pin, dirty_bytes};
+pub(crate) use dirty::{
+    Claim, Dirty, DirtyEntry, DirtyState, Fate, Front, KeyClaim, Lineage, Over, Pin, Sum,
+    dirty_bytes,
+};
 pub(crate) use loads::{Joined, Loads};
 pub(crate) use operation::{Folded, Operation, Present, Update, WriteReply, fold, needs_present};
 pub(crate) use writes::{Pass, Work, Writes};

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::delta::sum;
 use crate::entry::{Change, Entry};
 use crate::error::{Error, Result};
 use crate::port::{Guard, Timestamp};
@@ -69,6 +70,8 @@ pub(crate) enum Present {
 pub(crate) struct Folded {
     /// What to write; nothing if every operation left the key as it was.
     pub(crate) change: Option<Change>,
+    /// What the change adds, if every operation that changed anything was an addition.
+    pub(crate) added: Option<i64>,
     /// When the write applies.
     pub(crate) guard: Guard,
     /// For each operation, whether the key was present before it. Nothing: as the store says of the write.
@@ -86,6 +89,7 @@ pub(crate) fn fold(operations: &mut Vec<Operation>, present: &Present, now: Time
     let conditional = needs_present(operations);
     let mut state = present.clone();
     let mut change = None;
+    let mut added = Some(0_i64);
     let mut existed = Vec::with_capacity(operations.len());
     let mut at = 0;
     while at < operations.len() {
@@ -119,6 +123,15 @@ pub(crate) fn fold(operations: &mut Vec<Operation>, present: &Present, now: Time
         existed.push(before);
         at += 1;
         if let Some(next) = next {
+            let by = match &next {
+                Change::Add { by } => Some(*by),
+                Change::Put { .. } | Change::Delete => None,
+            };
+            // Nothing where it cannot be added, which whoever asked for it has looked at.
+            let Some(next) = resolve(next, &state) else {
+                continue;
+            };
+            added = added.zip(by).and_then(|(sum, by)| sum.checked_add(by));
             state = Present::Known(next.to_entry(Version::NONE).filter(|e| !e.is_expired(now)));
             change = Some(next);
         }
@@ -130,8 +143,24 @@ pub(crate) fn fold(operations: &mut Vec<Operation>, present: &Present, now: Time
         _ => Guard::Always,
     };
     Folded {
+        added: added.filter(|_| change.is_some()),
         change,
         guard,
         existed,
     }
+}
+
+/// An addition as the put that it comes to; any other change as it is.
+fn resolve(change: Change, state: &Present) -> Option<Change> {
+    let Change::Add { by } = change else {
+        return Some(change);
+    };
+    let Present::Known(entry) = state else {
+        return None;
+    };
+    let value = sum(entry.as_ref().map(|entry| &*entry.value), by).ok()?;
+    Some(Change::Put {
+        value: value.to_string().into(),
+        expires_at: entry.as_ref().and_then(|entry| entry.expires_at),
+    })
 }

@@ -188,9 +188,9 @@ impl Guard {
     pub fn version(self) -> Option<Version> {
         match self {
             Self::Always | Self::Unchanged(_) => None,
-            Self::IfNewer(version)
-            | Self::Flush { version, .. }
-            | Self::Once { version, .. } => Some(version),
+            Self::IfNewer(version) | Self::Flush { version, .. } | Self::Once { version, .. } => {
+                Some(version)
+            }
         }
     }
 

@@ -11,7 +11,7 @@
 //! | 8 | end of the data's life in ms since the epoch, 0 for none |
 //! | 2 + n | class name |
 //! | 4 + n | key |
-//! | rest | value; of an addition what is added (8 bytes, signed) |
+//! | rest | value; before it of an addition what is added (8 bytes, signed) and the version of the first of the additions that the record stands for (8) |
 //!
 //! A dead letter has the kind of its write plus 128 and, between key and value:
 //!
@@ -37,7 +37,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::dead_letters::{DeadLetterReason, Refusal};
 use crate::entry::Change;
 use crate::key::Key;
-use crate::lane::DirtyEntry;
+use crate::lane::{DirtyEntry, Over};
 use crate::port::{Lsn, Timestamp};
 use crate::version::Version;
 
@@ -76,7 +76,10 @@ pub(crate) struct WriteRecord {
     pub(crate) version: Version,
     /// What it was written over, if that is known; [`Version::NONE`] if it was nothing.
     pub(crate) base: Option<Version>,
+    /// What the key holds after it.
     pub(crate) change: Change,
+    /// What is added and the version of the first addition it stands for, if it is nothing but additions.
+    pub(crate) added: Option<(i64, Version)>,
     /// Why it is a dead letter, if it is one.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -89,6 +92,7 @@ struct Written<'a> {
     version: Version,
     base: Option<Version>,
     change: &'a Change,
+    added: Option<(i64, Version)>,
     refusal: Option<&'a Refusal>,
 }
 
@@ -114,7 +118,7 @@ impl Record {
 
     /// The bytes of a write that was made over nobody knows what.
     pub(crate) fn encode(class: &str, key: &Key, version: Version, change: &Change) -> Bytes {
-        Self::encode_over(class, key, version, None, change)
+        Self::encode_over(class, key, version, Over::default(), change)
     }
 
     /// The bytes of a write.
@@ -122,15 +126,16 @@ impl Record {
         class: &str,
         key: &Key,
         version: Version,
-        base: Option<Version>,
+        over: Over,
         change: &Change,
     ) -> Bytes {
         encode(Written {
             class,
             key,
             version,
-            base,
+            base: over.base,
             change,
+            added: over.added.map(|by| (by, version)),
             refusal: None,
         })
     }
@@ -177,12 +182,14 @@ fn written<'a>(
     entry: &'a DirtyEntry,
     refusal: Option<&'a Refusal>,
 ) -> Written<'a> {
+    let sum = entry.lineage.as_one(refusal.is_some());
     Written {
         class,
         key,
         version: entry.version,
-        base: None,
+        base: entry.lineage.base(),
         change: &entry.change,
+        added: sum.map(|sum| (sum.by, sum.since)),
         refusal,
     }
 }
@@ -196,12 +203,14 @@ fn encode(write: Written<'_>) -> Bytes {
             + write.class.len()
             + write.key.len()
             + letter_bytes
-            + write.change.value_bytes().max(8),
+            + write.change.value_bytes()
+            + 16,
     );
-    let (kind, expires_at) = match write.change {
-        Change::Put { expires_at, .. } => (PUT, *expires_at),
-        Change::Add { .. } => (ADD, None),
-        Change::Delete => (DELETE, None),
+    let (kind, expires_at) = match (write.change, write.added) {
+        (Change::Put { expires_at, .. }, None) => (PUT, *expires_at),
+        (Change::Put { expires_at, .. }, Some(_)) => (ADD, *expires_at),
+        // An addition is always shown as what it comes to.
+        (Change::Add { .. } | Change::Delete, _) => (DELETE, None),
     };
     out.put_u8(FORMAT);
     out.put_u8(kind | write.refusal.map_or(0, |_| PARKED));
@@ -227,10 +236,12 @@ fn encode(write: Written<'_>) -> Bytes {
         put_text(&mut out, refusal.code.as_deref().unwrap_or_default());
         put_text(&mut out, &refusal.message);
     }
-    match write.change {
-        Change::Put { value, .. } => out.put_slice(value),
-        Change::Add { by } => out.put_i64_le(*by),
-        Change::Delete => {}
+    if let Change::Put { value, .. } = write.change {
+        if let Some((by, since)) = write.added {
+            out.put_i64_le(by);
+            out.put_u64_le(since.raw());
+        }
+        out.put_slice(value);
     }
     out.freeze()
 }
@@ -260,13 +271,18 @@ fn decode_write(format: u8, kind: u8, mut bytes: Bytes) -> Option<WriteRecord> {
         _ if format == FORMAT_FIRST => return None,
         _ => Some(take_refusal(&mut bytes)?),
     };
-    let change = match kind & !PARKED {
-        PUT => Change::Put {
+    let kind = kind & !PARKED;
+    let added = match kind {
+        ADD => {
+            let by = bytes.try_get_i64_le().ok()?;
+            Some((by, Version::from_raw(bytes.try_get_u64_le().ok()?)))
+        }
+        _ => None,
+    };
+    let change = match kind {
+        PUT | ADD => Change::Put {
             value: bytes,
             expires_at: (expires_at != 0).then(|| Timestamp::from_millis(expires_at)),
-        },
-        ADD if bytes.len() == 8 => Change::Add {
-            by: bytes.try_get_i64_le().ok()?,
         },
         DELETE if bytes.is_empty() => Change::Delete,
         _ => return None,
@@ -277,6 +293,7 @@ fn decode_write(format: u8, kind: u8, mut bytes: Bytes) -> Option<WriteRecord> {
         version,
         base,
         change,
+        added,
         refusal,
     })
 }

@@ -30,7 +30,6 @@ fn change() -> impl Strategy<Value = Change> {
     let expires_at = prop::option::of((1..u64::MAX).prop_map(Timestamp::from_millis));
     prop_oneof![
         Just(Change::Delete),
-        any::<i64>().prop_map(|by| Change::Add { by }),
         (value, expires_at).prop_map(|(value, expires_at)| Change::Put {
             value: value.into(),
             expires_at,
@@ -46,21 +45,25 @@ proptest! {
         version in 0..i64::MAX as u64,
         base in prop::option::of(0..i64::MAX as u64),
         change in change(),
+        added in prop::option::of((any::<i64>(), any::<u64>())),
         refusal in prop::option::of(refusal()),
     ) {
         let key = Key::copy_from(&key);
         let version = Version::from_raw(version);
-        let base = base.map(Version::from_raw);
+        let base = base.map(Version::from_raw).filter(|base| *base > Version::NONE);
+        let added = added.map(|(by, since)| (by, Version::from_raw(since)));
+        let added = added.filter(|_| change != Change::Delete);
         let bytes = encode(Written {
             class: &class,
             key: &key,
             version,
             base,
             change: &change,
+            added,
             refusal: refusal.as_ref(),
         });
         let record = Record::decode(bytes);
-        let written = Record::Write(WriteRecord { class, key, version, base, change, refusal });
+        let written = Record::Write(WriteRecord { class, key, version, base, change, added, refusal });
         prop_assert_eq!(record, Some(written));
     }
 
@@ -93,6 +96,7 @@ fn records_of_the_first_format_are_still_read() {
         key: Key::from("b:1"),
         version: Version::from_raw(7),
         base: None,
+        added: None,
         change: Change::Put {
             value: Bytes::from_static(b"value"),
             expires_at: Some(Timestamp::from_millis(9)),

@@ -34,8 +34,8 @@ pub(crate) struct Lineage {
     sums: Vec<Sum>,
     /// The entry is nothing but its sums.
     additive: bool,
-    /// It comes from the journal, and what was tried before is not known.
-    restored: bool,
+    /// The version of the key that came from the journal: what was tried up to it is not known.
+    restored: Option<Version>,
 }
 
 /// Additions that are sent together.
@@ -81,12 +81,12 @@ impl Lineage {
     }
 
     /// Of an entry that comes from the journal: additive if there are sums.
-    pub(crate) fn restored(base: Option<Version>, sums: Vec<Sum>) -> Self {
+    pub(crate) fn restored(version: Version, base: Option<Version>, sums: Vec<Sum>) -> Self {
         Self {
             base,
             additive: !sums.is_empty(),
             sums,
-            restored: true,
+            restored: Some(version),
             ..Self::default()
         }
     }
@@ -101,7 +101,7 @@ impl Lineage {
 
     /// The entry takes the place of an older one of its key, which was in this state.
     pub(super) fn follow(&mut self, old: &mut Self, version: Version, state: DirtyState) {
-        self.restored |= old.restored;
+        self.restored = self.restored.max(old.restored);
         if self.additive && old.additive {
             let new = std::mem::replace(&mut self.sums, std::mem::take(&mut old.sums));
             new.into_iter().for_each(|sum| self.add(sum));
@@ -173,7 +173,7 @@ impl Lineage {
         self.sums.retain(|sum| sum.version > version);
         self.base = row;
         self.tried.clear();
-        self.restored = false;
+        self.restored = None;
     }
 
     /// What was sent under this version is not in the store, or that is not known.
@@ -214,23 +214,22 @@ impl Lineage {
     }
 
     /// Whether a row of this version is a write of our own: one of unknown fate before this entry's.
-    pub(super) fn is_own(&self, row: Version, version: Version) -> bool {
+    pub(super) fn is_own(&self, row: Version) -> bool {
         if self.tried.contains(&row) {
             return true;
         }
-        // Of an earlier start it is only known how it numbered: even, and in its own generation.
+        // Of earlier starts it is only known how they numbered: even, after the base, and up to what they
+        // left behind.
+        let after_base = row > self.base.unwrap_or(Version::NONE);
         self.restored
-            && row.generation() == version.generation()
-            && row.raw() % 2 == 0
-            && row < version
-            && row > self.base.unwrap_or(Version::NONE)
+            .is_some_and(|restored| after_base && row <= restored && row.raw().is_multiple_of(2))
     }
 
     /// The entry goes out over a row of this version from now on.
     pub(super) fn rebase(&mut self, row: Version) {
         self.base = Some(row);
         self.tried.clear();
-        self.restored = false;
+        self.restored = None;
     }
 
     /// Whether a record of the key's is needed beside the entry's own.
@@ -247,7 +246,10 @@ impl Lineage {
             ([one], _) => Some(*one),
             // What is refused is not there, so it does not matter any more where it was cut.
             ([first, .., last], true) => {
-                let by = self.sums.iter().try_fold(0_i64, |by, sum| by.checked_add(sum.by))?;
+                let by = self
+                    .sums
+                    .iter()
+                    .try_fold(0_i64, |by, sum| by.checked_add(sum.by))?;
                 Some(Sum {
                     since: first.since,
                     version: last.version,
@@ -266,6 +268,15 @@ impl Lineage {
             sum.lsn = Some(lsn);
             self.sums = vec![sum];
         }
+    }
+
+    pub(super) fn has_sums(&self) -> bool {
+        !self.sums.is_empty()
+    }
+
+    /// The first record of what is to be added.
+    pub(super) fn first_record(&self) -> Option<Lsn> {
+        self.sums.iter().filter_map(|sum| sum.lsn).min()
     }
 
     /// Whether the record can be moved: a copy holds one sum.
@@ -311,14 +322,23 @@ mod tests {
             since: at(since),
             version: at(version),
         };
-        assert_eq!(claim(&mut entry), (Change::Add { by: 3 }, at(4), once(2, 4)));
+        assert_eq!(
+            claim(&mut entry),
+            (Change::Add { by: 3 }, at(4), once(2, 4))
+        );
         let mut entry = then(entry, 4, DirtyState::Claimed, added(4, 6));
         assert!(entry.needs(Lsn(2)) && entry.needs(Lsn(6)));
         // Not answered: sent again with what came later; the mark tells a part.
         entry.failed(at(4), true, true);
-        assert_eq!(claim(&mut entry), (Change::Add { by: 7 }, at(6), once(2, 6)));
+        assert_eq!(
+            claim(&mut entry),
+            (Change::Add { by: 7 }, at(6), once(2, 6))
+        );
         entry.marked(at(4), at(6));
-        assert_eq!(claim(&mut entry), (Change::Add { by: 4 }, at(6), once(6, 6)));
+        assert_eq!(
+            claim(&mut entry),
+            (Change::Add { by: 4 }, at(6), once(6, 6))
+        );
         entry.stored(at(6), Some(at(6)));
         assert!(!entry.needs(Lsn(6)));
     }
@@ -363,17 +383,17 @@ mod tests {
         assert_eq!(entry.base(), Some(at(2)), "the base is that of the first");
         let entry = then(entry, 6, DirtyState::Claimed, over(9));
         for (row, own) in [(2, false), (4, true), (5, false), (6, true), (8, false)] {
-            assert_eq!(entry.is_own(at(row), at(10)), own, "{row}");
+            assert_eq!(entry.is_own(at(row)), own, "{row}");
         }
     }
 
     #[test]
-    fn after_a_start_rows_of_the_same_generation_that_nobody_raised_are_our_own() {
-        let entry = Lineage::restored(Some(at(2)), Vec::new());
-        for (row, own) in [(4, true), (5, false), (10, false), (12, false), (2, false)] {
-            assert_eq!(entry.is_own(at(row), at(10)), own, "{row}");
+    fn after_a_start_even_rows_up_to_what_was_left_behind_are_our_own() {
+        let entry = Lineage::restored(at(10), Some(at(2)), Vec::new());
+        let entry = then(entry, 10, DirtyState::Waiting, over(9));
+        for (row, own) in [(4, true), (5, false), (10, true), (12, false), (2, false)] {
+            assert_eq!(entry.is_own(at(row)), own, "{row}");
         }
-        assert!(!entry.is_own(Version::compose(2, 4), at(10)));
     }
 
     #[test]
@@ -385,7 +405,7 @@ mod tests {
             lsn: None,
             fate: Fate::Waiting,
         };
-        let mut entry = Lineage::restored(None, vec![sum(1)]);
+        let mut entry = Lineage::restored(at(2), None, vec![sum(1)]);
         entry.add(sum(2));
         let (_, version, _) = claim(&mut entry);
         assert_eq!(version, Version::compose(1, 2));

@@ -6,7 +6,9 @@
 
 mod audit;
 mod letters;
+mod lineage;
 mod records;
+mod sent;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -16,11 +18,13 @@ use crate::entry::Change;
 use crate::hash::Hasher;
 use crate::key::Key;
 use crate::mutation::{Mutation, Mutations};
-use crate::port::Lsn;
+use crate::port::{Guard, Lsn};
 use crate::version::Version;
 
 use letters::Letter;
 use records::Records;
+
+pub(crate) use lineage::{Fate, Lineage, Over, Sum};
 
 pub(crate) use records::Pin;
 
@@ -44,6 +48,8 @@ pub(crate) struct DirtyEntry {
     pub(crate) class: usize,
     pub(crate) change: Change,
     pub(crate) version: Version,
+    /// What it was made over, and what of its key may be in the store already.
+    pub(crate) lineage: Lineage,
     /// Its record in the journal, if its class is journalled or it is parked.
     pub(crate) lsn: Option<Lsn>,
     /// Since when the key has been dirty without a break, in elapsed time.
@@ -54,6 +60,18 @@ pub(crate) struct DirtyEntry {
 }
 
 impl DirtyEntry {
+    /// What is sent of it.
+    fn claim(&mut self, key: Key) -> Claim {
+        let (change, version, guard) = self.lineage.claim(&self.change, self.version);
+        Claim {
+            key,
+            class: self.class,
+            change,
+            version,
+            guard,
+        }
+    }
+
     pub(crate) fn bytes(&self, key: &Key) -> u64 {
         dirty_bytes(key, self.change.value_bytes())
     }
@@ -69,8 +87,10 @@ pub(crate) fn dirty_bytes(key: &Key, value_bytes: usize) -> u64 {
 pub(crate) struct Claim {
     pub(crate) key: Key,
     pub(crate) class: usize,
+    /// What is asked of the store; an additive entry shows its readers what it comes to.
     pub(crate) change: Change,
     pub(crate) version: Version,
+    pub(crate) guard: Guard,
 }
 
 /// What became of the wish to claim one key.
@@ -180,7 +200,12 @@ impl Dirty {
             self.recorded_bytes += entry.bytes(&key);
         }
         entry.state = DirtyState::Waiting;
-        let old = self.entries.remove(&key);
+        let is_loser = self.is_loser(key.as_bytes());
+        let mut old = self.entries.remove(&key);
+        if let Some(old) = old.as_mut().filter(|_| !is_loser) {
+            let (version, state) = (old.version, old.state);
+            entry.lineage.follow(&mut old.lineage, version, state);
+        }
         if let Some(old) = old.as_ref().filter(|old| old.lsn.is_some()) {
             self.recorded_bytes -= old.bytes(&key);
         }
@@ -240,6 +265,13 @@ impl Dirty {
             Some(turn) => turn,
             None => self.take_turn(),
         }
+    }
+
+    /// The turn of the newest write of this key: once the entry's turn is a later one, that write has been
+    /// stored, or one that replaced it.
+    pub(crate) fn own_turn_of(&self, key: &Key) -> Option<u64> {
+        let entry = self.entries.get(key)?;
+        Some(self.overtaken.get(key).copied().unwrap_or(entry.turn))
     }
 
     fn of_class(&mut self, class: usize) -> &mut Queue {
@@ -306,12 +338,7 @@ impl Dirty {
             entry.state = DirtyState::Claimed;
             self.claimed += 1;
             queue.claimed.insert(turn);
-            claims.push(Claim {
-                class: entry.class,
-                change: entry.change.clone(),
-                version: entry.version,
-                key,
-            });
+            claims.push(entry.claim(key));
         }
         claims
     }
@@ -322,17 +349,14 @@ impl Dirty {
             return KeyClaim::Free;
         };
         match entry.state {
+            // Sums go to the store as such, before anything comes in their place.
+            _ if entry.lineage.has_sums() => return KeyClaim::Busy,
             DirtyState::Parked => return KeyClaim::Free,
             DirtyState::Claimed => return KeyClaim::Busy,
             DirtyState::Waiting => entry.state = DirtyState::Claimed,
         }
         let (class, turn) = (entry.class, entry.turn);
-        let claim = Claim {
-            class,
-            change: entry.change.clone(),
-            version: entry.version,
-            key: key.clone(),
-        };
+        let claim = entry.claim(key.clone());
         self.unqueue(class, turn);
         self.of_class(class).claimed.insert(turn);
         self.claimed += 1;
@@ -448,7 +472,9 @@ impl Dirty {
     /// Up to `limit` keys whose records are before `place`.
     pub(crate) fn recorded_before(&self, place: Lsn, limit: usize) -> Vec<Key> {
         let records = self.records.before(place);
-        let live = records.filter(|(lsn, key)| has_record(&self.entries, *lsn, key));
+        let live = records.filter(|(lsn, key)| {
+            has_record(&self.entries, *lsn, key) && self.is_movable(key.as_bytes())
+        });
         live.take(limit).map(|(_, key)| key.clone()).collect()
     }
 
@@ -461,10 +487,20 @@ impl Dirty {
                 Some(old) => needed = old.min(lsn),
                 None => self.recorded_bytes += entry.bytes(key),
             }
+            needed = entry
+                .lineage
+                .first_record()
+                .map_or(needed, |first| first.min(needed));
             entry.lsn = Some(lsn);
+            entry.lineage.moved(lsn, entry.state == DirtyState::Parked);
             self.records.push(lsn, key.clone());
         }
         self.records.pin(needed)
+    }
+
+    /// Keeps a record that is on its way to the journal and no entry's yet.
+    pub(crate) fn pin(&mut self, lsn: Lsn) -> Pin {
+        self.records.pin(lsn)
     }
 
     /// The record that a pin was waiting for is durable.
@@ -514,7 +550,9 @@ enum Held {
 }
 
 fn has_record(entries: &HashMap<Key, DirtyEntry, Hasher>, lsn: Lsn, key: &Key) -> bool {
-    entries.get(key).is_some_and(|entry| entry.lsn == Some(lsn))
+    entries
+        .get(key)
+        .is_some_and(|entry| entry.lsn == Some(lsn) || entry.lineage.needs(lsn))
 }
 
 #[cfg(test)]

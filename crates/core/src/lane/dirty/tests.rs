@@ -8,6 +8,7 @@ fn dirty() -> Dirty {
 
 fn entry(version: u64, lsn: u64) -> DirtyEntry {
     DirtyEntry {
+        lineage: Lineage::default(),
         class: 0,
         change: Change::Delete,
         version: Version::from_raw(version),

@@ -5,14 +5,14 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::admit::{admit_in_line, bytes_of, grow, try_admit};
-use super::place::{Decided, place, to_dirty};
-use super::{NotTaken, check, left_as_is, needs_present, not_taken, wakes_flusher};
+use super::place::{Decided, over, place, to_dirty};
+use super::{NotTaken, check, left_as_is, needs_present, not_taken, shown, wakes_flusher};
 use crate::budget::Admitted;
 use crate::entry::Change;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::lane::{
-    Callers, Lane, LaneState, Operation, Pass, Present, Road, WriteReply, dirty_bytes, fold,
+    Callers, Lane, LaneState, Operation, Over, Pass, Present, Road, WriteReply, dirty_bytes, fold,
 };
 use crate::layer::Layer;
 use crate::port::Timestamp;
@@ -94,9 +94,11 @@ fn put_in_memory(
         key: key.clone(),
         class,
         change,
+        over: Over::default(),
         admitted,
     };
-    let shown = to_dirty(layer, &mut state, decided, layer.issue(), None);
+    let version = layer.issue_over(over(layer, &state, &decided).base);
+    let shown = to_dirty(layer, &mut state, decided, version, None);
     let wake = wakes_flusher(layer, &state, class);
     drop(state);
     if wake {
@@ -175,7 +177,7 @@ struct Here<'a> {
 impl Here<'_> {
     fn put(&mut self, change: Change, admitted: Admitted, reply: WriteReply) -> Result<Left> {
         check(self.layer, self.key, self.class, &change)?;
-        match self.place(change, admitted, Callers::One(reply))? {
+        match self.place(change, Over::default(), admitted, Callers::One(reply))? {
             Some((Change::Put { value, expires_at }, Callers::One(reply), pass)) => {
                 let put = Operation::Put {
                     value,
@@ -233,7 +235,13 @@ impl Here<'_> {
         let Some(admitted) = pass.admitted.take_if(|_| more == 0) else {
             return Ok(Some((operation, pass)));
         };
-        match self.place(change, admitted, Callers::Many(vec![(operation, existed)]))? {
+        let over = shown(&present, folded.added);
+        match self.place(
+            change,
+            over,
+            admitted,
+            Callers::Many(vec![(operation, existed)]),
+        )? {
             Some((_, Callers::Many(mut operations), pass)) => {
                 Ok(operations.pop().map(|(operation, _)| (operation, pass)))
             }
@@ -244,6 +252,7 @@ impl Here<'_> {
     fn place(
         &mut self,
         change: Change,
+        over: Over,
         admitted: Admitted,
         callers: Callers,
     ) -> Result<Option<(Change, Callers, Pass)>> {
@@ -251,6 +260,7 @@ impl Here<'_> {
             key: self.key.clone(),
             class: self.class,
             change,
+            over,
             admitted,
         };
         let placed = place(

@@ -70,6 +70,7 @@ fn land(layer: &Layer, lane: &Lane, up_to: Lsn, failure: Option<&Error>) {
             key: write.key,
             class: write.class,
             change: write.change,
+            over: write.over,
             admitted: write.admitted,
         };
         let shown = to_dirty(layer, &mut state, decided, write.version, Some(write.lsn));

@@ -35,7 +35,7 @@ use crate::class::WhenJournalFails;
 use crate::entry::{Change, Entry, VALUE_BYTES_MAX};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::lane::{LaneState, Operation};
+use crate::lane::{LaneState, Operation, Over, Present};
 use crate::layer::Layer;
 use crate::port::{Guard, JournalError, Write};
 use crate::receipt::{Durability, Receipt, Source, Written};
@@ -52,6 +52,18 @@ fn needs_present(operations: &[Operation]) -> bool {
         operations.first(),
         Some(Operation::Update(_) | Operation::Delete { .. })
     )
+}
+
+/// What an operation that was shown the present state of its key is made over.
+fn shown(present: &Present, added: Option<i64>) -> Over {
+    let version = |entry: &Option<Entry>| entry.as_ref().map_or(Version::NONE, |e| e.version);
+    Over {
+        base: match present {
+            Present::Known(entry) => Some(version(entry)),
+            Present::Unknown => None,
+        },
+        added,
+    }
 }
 
 /// Refuses what must not be acknowledged: what the store can be seen to refuse, and an update that has grown

@@ -7,9 +7,11 @@ use std::time::Duration;
 use crate::budget::Admitted;
 use crate::entry::Change;
 use crate::key::Key;
-use crate::lane::{Appended, Callers, DirtyEntry, DirtyState, Lane, LaneState, Road, dirty_bytes};
+use crate::lane::{
+    Appended, Callers, DirtyEntry, DirtyState, Lane, LaneState, Lineage, Over, Road, dirty_bytes,
+};
 use crate::layer::Layer;
-use crate::near::Copy;
+use crate::near::{Copy, Freshness};
 use crate::port::{Journal, JournalError, Lsn};
 use crate::receipt::{Durability, Read, Receipt, Source, Written};
 use crate::record::Record;
@@ -21,6 +23,7 @@ pub(super) struct Decided {
     pub(super) key: Key,
     pub(super) class: usize,
     pub(super) change: Change,
+    pub(super) over: Over,
     pub(super) admitted: Admitted,
 }
 
@@ -75,11 +78,13 @@ pub(super) fn place(
     layer: &Layer,
     lane: &Lane,
     state: &mut LaneState,
-    decided: Decided,
+    mut decided: Decided,
     callers: Callers,
     answers: &mut Answers,
 ) -> Result<(), Box<NotPlaced>> {
-    let version = layer.issue();
+    let over = over(layer, state, &decided);
+    decided.over.added = over.added;
+    let version = layer.issue_over(over.base);
     let Some(journal) = journal_of(layer, decided.class) else {
         let mut readers = state.loads.overtake(decided.key.as_bytes());
         readers.append(&mut state.road(Road::Back).land(&decided.key));
@@ -89,7 +94,7 @@ pub(super) fn place(
         return Ok(());
     };
     let name = &layer.state(decided.class).name;
-    let record = Record::encode(name, &decided.key, version, &decided.change);
+    let record = Record::encode_over(name, &decided.key, version, over, &decided.change);
     let lsn = match journal.submit(std::slice::from_ref(&record)) {
         Ok(lsn) => lsn,
         Err(error) => {
@@ -102,10 +107,15 @@ pub(super) fn place(
     };
     let mut readers = state.loads.overtake(decided.key.as_bytes());
     readers.append(&mut state.road(Road::Back).land(&decided.key));
+    if state.dirty.get(decided.key.as_bytes()).is_some() {
+        // Until the record is synced it may be flushed, and then that is what the write goes over.
+        decided.over.base = None;
+    }
     let write = Appended {
         key: decided.key,
         class: decided.class,
         change: decided.change,
+        over: decided.over,
         version,
         lsn,
         admitted: decided.admitted,
@@ -115,6 +125,35 @@ pub(super) fn place(
         lane.appended_waiting.notify_one();
     }
     Ok(())
+}
+
+/// What a write is made over: what is dirty, unsynced or cached of its key, or what it was shown. It is nothing
+/// but an addition only if nothing else is on its way of the key.
+pub(super) fn over(layer: &Layer, state: &LaneState, decided: &Decided) -> Over {
+    let key = decided.key.as_bytes();
+    if let Some(dirty) = state.dirty.get(key) {
+        return Over {
+            base: dirty.lineage.base(),
+            added: decided.over.added.filter(|_| dirty.lineage.is_additive()),
+        };
+    }
+    if state.appended.last_of(key).is_some() {
+        return Over::default();
+    }
+    Over {
+        base: decided.over.base.or_else(|| cached(layer, key)),
+        added: decided.over.added,
+    }
+}
+
+/// The version of what is cached of a key, if that may be served.
+fn cached(layer: &Layer, key: &[u8]) -> Option<Version> {
+    let copy = layer.near.peek(key)?;
+    let freshness = copy.freshness(layer.clock.now(), layer.clock.elapsed());
+    (freshness == Freshness::Fresh).then(|| {
+        let entry = copy.into_entry();
+        entry.map_or(Version::NONE, |entry| entry.version)
+    })
 }
 
 /// A write that is as durable as it was promised becomes dirty, and the cache takes it.
@@ -129,9 +168,14 @@ pub(super) fn to_dirty(
         key,
         class,
         change,
+        over,
         admitted,
     } = decided;
     let remembered = remembers(layer, state, &key);
+    let over = Over {
+        base: over.base.or_else(|| cached(layer, key.as_bytes())),
+        ..over
+    };
     let entry = change
         .to_entry(version)
         .filter(|entry| !entry.is_expired(layer.clock.now()));
@@ -140,6 +184,7 @@ pub(super) fn to_dirty(
         class,
         change,
         version,
+        lineage: Lineage::of(over, version, lsn),
         lsn,
         since: layer.clock.elapsed(),
         turn: 0,

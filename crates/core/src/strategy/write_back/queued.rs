@@ -9,6 +9,7 @@ use futures_util::future::{Either, select};
 use super::admit::{full, grow, waited};
 use super::land::wait_and_land;
 use super::place::{Decided, NotPlaced, place};
+use super::shown;
 use super::spill;
 use super::{NotTaken, check, left_as_is, needs_present, not_taken};
 use crate::class::WhenFull;
@@ -165,6 +166,7 @@ fn place_one(
         key: work.key.clone(),
         class: work.class,
         change,
+        over: shown(&present, folded.added),
         admitted,
     };
     let Err(left) = place(layer, lane, state, decided, callers, answers) else {

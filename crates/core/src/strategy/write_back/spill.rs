@@ -16,7 +16,7 @@ use futures_util::future::{Either, select};
 
 use super::place::journal_of;
 use super::queued::{fail, land_before, leave, refuse};
-use super::{check, needs_present};
+use super::{check, needs_present, shown};
 use crate::entry::Change;
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -173,15 +173,14 @@ fn decide(
             }
             continue;
         }
-        let version = layer.issue();
+        // What depends on the present state goes over just that.
+        let base = shown(&prepared.present, None).base;
+        let version = layer.issue_over(base);
         writes.push(Write {
             table,
             key: prepared.work.key.clone(),
             change,
-            guard: Guard::Flush {
-                base: None,
-                version,
-            },
+            guard: Guard::Flush { base, version },
         });
         tried.push((prepared, version));
     }

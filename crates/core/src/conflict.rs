@@ -1,0 +1,147 @@
+//! Conflicts: a dirty entry on its way to the store meets a row that is not what it was made over.
+//!
+//! First it is asked whose row that is. A version that this process sent itself, and of which it had no
+//! answer, is no stranger's: the entry goes out once more, over that. Otherwise somebody else wrote the row,
+//! and the class decides:
+//!
+//! - store-wins: the entry becomes a dead letter and readers get the row; nothing is lost, and a person sees
+//!   both.
+//! - cache-wins: the entry is written over the row, under a version above it.
+//! - merge: a function of the application makes one of the two, which is written over the row.
+//!
+//! The last two do not touch the journal: a start that comes in between meets the same row and does the same.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::class::Conflict;
+use crate::delta::sum;
+use crate::entry::{Change, Entry};
+use crate::key::Key;
+use crate::lane::{Claim, LaneState};
+use crate::layer::Layer;
+use crate::port::Outcome;
+use crate::read::load_apart;
+use crate::strategy::commit::Committed;
+use crate::version::Version;
+
+/// The rows that merge functions are to be shown, by key.
+pub(crate) type Rows = HashMap<Key, Option<Entry>>;
+
+/// What became of a conflict.
+pub(crate) enum Decision {
+    /// The entry goes out once more.
+    Again,
+    /// The store wins, for this reason.
+    Lost(String),
+    /// The row could not be looked at: the claim failed as if it had not been tried.
+    Later,
+}
+
+/// Loads the rows of claims that met a conflict and whose class merges.
+pub(crate) async fn rows(layer: &Layer, claims: &[Claim], committed: &[Committed]) -> Rows {
+    let merges = |(claim, committed): &(&Claim, &Committed)| {
+        matches!(committed, Ok(Outcome::Conflict { .. }))
+            && !claim.is_sum()
+            && matches!(layer.class(claim.class).conflict, Conflict::Merge(_))
+    };
+    let keys = claims.iter().zip(committed).filter(merges);
+    let keys: Vec<(Key, usize)> = keys
+        .map(|(claim, _)| (claim.key.clone(), claim.class))
+        .collect();
+    if keys.is_empty() {
+        return Rows::new();
+    }
+    let found = load_apart(layer, &keys).await;
+    let found = keys.into_iter().zip(found);
+    found
+        .filter_map(|((key, _), row)| Some((key, row.ok()?)))
+        .collect()
+}
+
+/// Decides on a claim that met a row of version `newest`. Called under the lane's lock.
+pub(crate) fn decide(
+    layer: &Layer,
+    state: &mut LaneState,
+    claim: &Claim,
+    newest: Version,
+    rows: &Rows,
+) -> Decision {
+    if claim.is_sum() {
+        // A part of it was applied before.
+        state.dirty.marked(claim, newest);
+        state.dirty.unclaim(claim);
+        return Decision::Again;
+    }
+    if state.dirty.is_own(claim, newest) {
+        state.dirty.rebase(claim, newest);
+        state.dirty.unclaim(claim);
+        return Decision::Again;
+    }
+    if !state.dirty.is_current(claim) {
+        // What was written meanwhile takes its place, and meets the row itself.
+        state.dirty.unclaim(claim);
+        return Decision::Again;
+    }
+    match &layer.class(claim.class).conflict {
+        Conflict::StoreWins => Decision::Lost(describe(claim, newest)),
+        Conflict::CacheWins => {
+            write_over(layer, state, claim, claim.change.clone(), newest);
+            Decision::Again
+        }
+        Conflict::Merge(merge) => {
+            let Some(row) = rows.get(&claim.key) else {
+                return Decision::Later;
+            };
+            let now = layer.clock.now();
+            let ours = claim.change.to_entry(claim.version);
+            let ours = ours.filter(|entry| !entry.is_expired(now));
+            let merged = AssertUnwindSafe(|| merge.merge(&claim.key, row.as_ref(), ours.as_ref()));
+            let Ok(change) = catch_unwind(merged) else {
+                return Decision::Lost("the merge function panicked".into());
+            };
+            let Some(change) = absolute(change, row.as_ref()) else {
+                return Decision::Lost("the merge function adds to what is no whole number".into());
+            };
+            let met = row.as_ref().map_or(newest, |row| row.version);
+            write_over(layer, state, claim, change, met);
+            Decision::Again
+        }
+    }
+}
+
+fn describe(claim: &Claim, newest: Version) -> String {
+    let version = claim.version;
+    if newest == Version::NONE {
+        return format!("the row is gone, and {version} was written over one that was there");
+    }
+    format!(
+        "the row has version {newest}, which this process did not write and over which {version} was not made"
+    )
+}
+
+/// A change that stands for itself.
+fn absolute(change: Change, row: Option<&Entry>) -> Option<Change> {
+    let Change::Add { by } = change else {
+        return Some(change);
+    };
+    let value = sum(row.map(|row| &*row.value), by).ok()?;
+    Some(Change::Put {
+        value: value.to_string().into(),
+        expires_at: row.and_then(|row| row.expires_at),
+    })
+}
+
+/// Makes the entry a write over the row it met, and shows that to readers.
+fn write_over(layer: &Layer, state: &mut LaneState, claim: &Claim, change: Change, met: Version) {
+    let version = layer.issue_over(Some(met));
+    let entry = change.to_entry(version);
+    let entry = entry.filter(|entry| !entry.is_expired(layer.clock.now()));
+    let Some((before, after)) = state.dirty.rewrite(claim, change, version, met) else {
+        return;
+    };
+    let budget = &layer.state(claim.class).budget;
+    budget.take(after);
+    budget.give(before);
+    layer.fill(&claim.key, claim.class, entry.as_ref(), version);
+}
