@@ -53,6 +53,14 @@ impl DirtyBudget {
         Some(self.admitted(bytes))
     }
 
+    /// As [`try_take`](Self::try_take), for a write that adds no entry in the end.
+    pub(crate) fn try_take_over(self: &Arc<Self>, bytes: u64) -> Option<Admitted> {
+        self.try_take_bytes(bytes).then(|| {
+            self.entries.fetch_add(1, Ordering::SeqCst);
+            self.admitted(bytes)
+        })
+    }
+
     fn try_take_bytes(&self, bytes: u64) -> bool {
         self.bytes
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {

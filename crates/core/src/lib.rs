@@ -70,6 +70,7 @@ mod receipt;
 mod record;
 mod recover;
 mod scan;
+mod secure;
 mod stats;
 mod strategy;
 mod sweep;

@@ -4,6 +4,8 @@
 
 #[path = "layer/dead_letters.rs"]
 mod dead_letters;
+#[path = "layer/durability.rs"]
+mod durability;
 #[path = "layer/flush_pace.rs"]
 mod flush_pace;
 #[path = "layer/flush_reports.rs"]
@@ -18,5 +20,7 @@ mod read_path;
 mod world;
 #[path = "layer/write_back.rs"]
 mod write_back;
+#[path = "layer/write_back_limits.rs"]
+mod write_back_limits;
 #[path = "layer/write_paths.rs"]
 mod write_paths;

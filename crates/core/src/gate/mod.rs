@@ -5,6 +5,7 @@ mod audit;
 mod builder;
 mod dead_letters;
 mod drain;
+mod durable;
 mod stats;
 mod typed;
 mod update;

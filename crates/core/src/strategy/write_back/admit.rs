@@ -73,18 +73,21 @@ pub(super) async fn admit_in_line<'a>(
 
 fn take_room(layer: &Layer, key: &Key, class: usize, bytes: u64) -> Option<Admitted> {
     let budget = &layer.state(class).budget;
-    let room = match is_too_old(layer, class) {
-        true => None,
-        false => budget.try_take(bytes),
-    };
-    // A write in place of one that is dirty or parked and no smaller makes nothing worse.
-    room.or_else(|| replaces(layer, key, bytes).then(|| budget.force_take(bytes)))
-}
-
-fn replaces(layer: &Layer, key: &Key, bytes: u64) -> bool {
+    let too_old = is_too_old(layer, class);
+    if !too_old && let Some(admitted) = budget.try_take(bytes) {
+        return Some(admitted);
+    }
+    // A write in place of one that is dirty or parked adds no entry, and one that is no larger makes nothing
+    // worse.
     let state = layer.lane_of(key.as_bytes()).lock();
-    let old = state.dirty.get(key.as_bytes());
-    old.is_some_and(|old| old.bytes(key) >= bytes)
+    let old = state.dirty.entry(key.as_bytes())?;
+    if old.bytes(key) >= bytes {
+        return Some(budget.force_take(bytes));
+    }
+    if too_old {
+        return None;
+    }
+    budget.try_take_over(bytes)
 }
 
 /// What a class that is full answers.
