@@ -148,11 +148,14 @@ pub(super) fn over(layer: &Layer, state: &LaneState, decided: &Decided) -> Over 
 
 /// The version of what is cached of a key, if that may be served.
 fn cached(layer: &Layer, key: &[u8]) -> Option<Version> {
-    let copy = layer.near.peek(key)?;
-    let freshness = copy.freshness(layer.clock.now(), layer.clock.elapsed());
-    (freshness == Freshness::Fresh).then(|| {
-        let entry = copy.into_entry();
-        entry.map_or(Version::NONE, |entry| entry.version)
+    version_of(layer, &layer.near.peek(key)?)
+}
+
+fn version_of(layer: &Layer, copy: &Copy) -> Option<Version> {
+    let fresh = copy.freshness(layer.clock.now(), layer.clock.elapsed()) == Freshness::Fresh;
+    fresh.then(|| match copy.is_negative() {
+        true => Version::NONE,
+        false => copy.version(),
     })
 }
 
@@ -171,9 +174,9 @@ pub(super) fn to_dirty(
         over,
         admitted,
     } = decided;
-    let remembered = remembers(layer, state, &key);
+    let (remembered, base) = remembered(layer, state, &key);
     let over = Over {
-        base: over.base.or_else(|| cached(layer, key.as_bytes())),
+        base: over.base.or(base),
         ..over
     };
     let entry = change
@@ -211,11 +214,21 @@ pub(super) fn to_dirty(
     }
 }
 
-/// Whether memory knows the key as present.
-fn remembers(layer: &Layer, state: &LaneState, key: &Key) -> bool {
-    let entry = match state.dirty.get(key.as_bytes()) {
-        Some(dirty) => dirty.change.to_entry(dirty.version),
-        None => layer.near.peek(key.as_bytes()).and_then(Copy::into_entry),
+/// Whether memory knows the key as present, and the version of what is cached of it. One look at the cache, for
+/// every write comes here.
+fn remembered(layer: &Layer, state: &LaneState, key: &Key) -> (bool, Option<Version>) {
+    let now = layer.clock.now();
+    if let Some(dirty) = state.dirty.get(key.as_bytes()) {
+        let entry = dirty.change.to_entry(dirty.version);
+        let present = entry.is_some_and(|entry| !entry.is_expired(now));
+        return (present, cached(layer, key.as_bytes()));
+    }
+    let Some(copy) = layer.near.peek(key.as_bytes()) else {
+        return (false, None);
     };
-    entry.is_some_and(|entry| !entry.is_expired(layer.clock.now()))
+    let version = version_of(layer, &copy);
+    let present = copy
+        .into_entry()
+        .is_some_and(|entry| !entry.is_expired(now));
+    (present, version)
 }
