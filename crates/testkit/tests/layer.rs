@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+#[path = "layer/conflicts.rs"]
+mod conflicts;
 #[path = "layer/dead_letters.rs"]
 mod dead_letters;
+#[path = "layer/delta.rs"]
+mod delta;
 #[path = "layer/durability.rs"]
 mod durability;
 #[path = "layer/flush_pace.rs"]
@@ -14,6 +18,10 @@ mod flush_reports;
 mod hooked;
 #[path = "layer/isolation.rs"]
 mod isolation;
+#[path = "peers/life.rs"]
+mod life;
+#[path = "layer/outlived.rs"]
+mod outlived;
 #[path = "layer/read_path.rs"]
 mod read_path;
 #[path = "layer/world.rs"]

@@ -227,6 +227,30 @@ pub(crate) async fn record(layer: &Layer, lane: &Lane) {
     }
 }
 
+/// Tells the journal of dead letters that are no more, where it has no newer record of their keys: a start after
+/// a crash would bring them back over their rows. Those that a write of a class of durability `memory`
+/// superseded must be told before that write reaches the store; those that the store took when they were
+/// tried again, before the next such write does.
+pub(crate) async fn record_outlived(layer: &Layer, lane: &Lane) {
+    let Some(journal) = &layer.journal else {
+        return;
+    };
+    let outlived = lane.lock().dirty.outlived_letters();
+    if outlived.is_empty() {
+        return;
+    }
+    let records = outlived
+        .iter()
+        .map(|(key, version)| Record::encode_discarded(key, *version));
+    match journal.append(records.collect()).await {
+        Ok(_) => lane.lock().dirty.forget_outlived(&outlived),
+        Err(error) => {
+            layer.note_journal_failure(&error);
+            tracing::warn!(%error, "the journal took no word of dead letters that are no more");
+        }
+    }
+}
+
 /// Submits the records of some letters that the journal does not know, under the lane's lock, so that their
 /// order in the journal is the order in which things happened.
 fn submit(

@@ -30,6 +30,7 @@ pub(super) async fn round(
         .iter()
         .filter_map(|claim| Some(write_of(claim, layer.state(claim.class).table?)))
         .collect();
+    dead_letters::record_outlived(layer, lane).await;
     let now = layer.clock.now();
     let applied = AssertUnwindSafe(commit::apply(&*layer.store, writes, now))
         .catch_unwind()

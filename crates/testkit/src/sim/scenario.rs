@@ -45,7 +45,7 @@ impl Scenario {
             operations: 40,
             lives: 3,
             lying_disk: false,
-            strangers: false,
+            strangers: true,
             mutation: None,
         }
     }

@@ -173,8 +173,11 @@ impl World {
             Kind::Memory => back().durability(Durability::Memory),
             Kind::Shared => back(),
             Kind::Small => {
-                let when_full = [WhenFull::Block, WhenFull::Reject];
-                let when_full = when_full[usize::from(self.random.chance(0.5))];
+                let when_full = match self.random.below(3) {
+                    0 => WhenFull::Block,
+                    1 => WhenFull::Reject,
+                    _ => WhenFull::WriteThrough,
+                };
                 back()
                     .dirty_bytes_max(SMALL_BYTES, when_full)
                     .block_timeout(Duration::from_millis(self.random.below(30)))

@@ -66,6 +66,43 @@ impl Dirty {
         true
     }
 
+    /// The letter of `old` is no more: the store took it, or a write with this record, or without one, takes
+    /// its place.
+    pub(super) fn supersede_letter(
+        &mut self,
+        key: &Key,
+        old: Option<&DirtyEntry>,
+        record: Option<Lsn>,
+    ) {
+        if self.letters.is_empty() {
+            return;
+        }
+        let Some((letter, old)) = self.letters.remove(key).zip(old) else {
+            return;
+        };
+        let known = !letter.unrecorded && !letter.discarding && old.lsn.is_some();
+        if known && record.is_none() {
+            self.outlived.insert(key.clone(), old.version);
+        }
+    }
+
+    /// Letters that are no more, by key and version, where the journal alone would not tell.
+    pub(crate) fn outlived_letters(&self) -> Vec<(Key, Version)> {
+        let outlived = self.outlived.iter();
+        outlived
+            .map(|(key, version)| (key.clone(), *version))
+            .collect()
+    }
+
+    /// The journal knows that these letters are no more.
+    pub(crate) fn forget_outlived(&mut self, letters: &[(Key, Version)]) {
+        for (key, version) in letters {
+            if self.outlived.get(key) == Some(version) {
+                self.outlived.remove(key);
+            }
+        }
+    }
+
     /// Takes a dead letter of an earlier start, whose record is `entry.lsn`.
     pub(crate) fn restore_parked(&mut self, key: Key, mut entry: DirtyEntry, refusal: Refusal) {
         entry.state = DirtyState::Parked;

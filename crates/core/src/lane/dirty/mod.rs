@@ -135,6 +135,8 @@ pub(crate) struct Dirty {
     queues: Vec<Queue>,
     /// Entries that were refused: parked ones, and those that are being retried.
     letters: BTreeMap<Key, Letter>,
+    /// Letters in the journal that are no more, and of whose keys it has no newer record.
+    outlived: BTreeMap<Key, Version>,
     /// Of entries written again while their claim is out: the turn of the first such write. A flush that is
     /// asked for after it waits for it.
     overtaken: HashMap<Key, u64, Hasher>,
@@ -154,6 +156,7 @@ impl Dirty {
             entries: HashMap::with_hasher(hasher.clone()),
             queues: Vec::new(),
             letters: BTreeMap::new(),
+            outlived: BTreeMap::new(),
             overtaken: HashMap::with_hasher(hasher.clone()),
             records: Records::default(),
             recorded_bytes: 0,
@@ -242,9 +245,7 @@ impl Dirty {
                 self.queue(entry.class, entry.turn, key.clone());
             }
         }
-        if !self.letters.is_empty() {
-            self.letters.remove(&key);
-        }
+        self.supersede_letter(&key, old.as_ref(), entry.lsn);
         self.entries.insert(key, entry);
         let entries = &self.entries;
         self.records
@@ -438,9 +439,7 @@ impl Dirty {
         if entry.lsn.is_some() {
             self.recorded_bytes -= entry.bytes(&key);
         }
-        if !self.letters.is_empty() {
-            self.letters.remove(&key);
-        }
+        self.supersede_letter(&key, Some(&entry), None);
         Some(entry)
     }
 
