@@ -35,12 +35,16 @@ pub(super) fn decrby(server: &Arc<Server>, request: &Request) -> Result<Prepared
     Ok(add(server, request, by))
 }
 
+/// In a class of deltas what is added stays an addition all the way to the store, as with [`tidegate::Gate::add`]; the
+/// errors are those of Redis.
 fn add(server: &Arc<Server>, request: &Request, by: i64) -> Prepared {
-    let change = move |entry: Option<&Entry>| {
-        let sum = sum(entry, by);
-        changed(entry, sum.map(|sum| (sum.to_string(), Reply::Integer(sum))))
+    let key = own(request, 1);
+    let is_delta = server.gate.class_of(&key).delta;
+    let change = move |entry: Option<&Entry>| match sum(entry, by) {
+        Ok(sum) if is_delta => (Some(Change::Add { by }), Reply::Integer(sum)),
+        sum => changed(entry, sum.map(|sum| (sum.to_string(), Reply::Integer(sum)))),
     };
-    Prepared::change(update(server.gate.clone(), own(request, 1), change))
+    Prepared::change(update(server.gate.clone(), key, change))
 }
 
 /// The number a key holds, plus `by`; a missing key holds zero.

@@ -181,6 +181,7 @@ fn mean_table(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
                 "create_table",
                 written.create_table.as_ref().map(|at| at.line),
             ),
+            ("trigger", written.trigger.as_ref().map(|at| at.line)),
             ("value_type", written.value_type.as_ref().map(|at| at.line)),
             (
                 "columns",
@@ -218,6 +219,9 @@ fn mean_table(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
     }
     if let Some(create) = &written.create_table {
         class.table.create = create.value;
+    }
+    if let Some(trigger) = &written.trigger {
+        class.table.trigger = trigger.value;
     }
     if let Some(value_type) = &written.value_type {
         match VALUE_TYPES
@@ -361,7 +365,7 @@ fn refuse_doubles(
         if shares_table(other, class) && other.table != class.table {
             let line = written.table.as_ref().map_or(written.line, |at| at.line);
             let why = format!(
-                "class '{}' has the same table '{}' with other columns, value_type or create_table",
+                "class '{}' has the same table '{}' with other columns, value_type, create_table or trigger",
                 other.name, class.table.name
             );
             refusals.refuse(written, "table", line, why);
@@ -379,7 +383,7 @@ fn refuse_table_of_default(classes: &[(Class, &WrittenClass)], refusals: &Refusa
         if shares_table(&default, class) && default.table != class.table {
             let line = written.table.as_ref().map_or(written.line, |at| at.line);
             let why = format!(
-                "'{}' is the table of the class 'default', with other columns, value_type or create_table; \
+                "'{}' is the table of the class 'default', with other columns, value_type, create_table or trigger; \
                  give the class 'default' another table",
                 class.table.name
             );

@@ -156,6 +156,11 @@ fn contradictions_in_a_class_are_refused_with_key_and_line() {
             "5 class[1].create_table",
         ),
         (
+            "strategy = \"cache-only\"\ntrigger = true",
+            "5 class[1].trigger",
+        ),
+        ("trigger = \"yes\"", "4 class[1].trigger"),
+        (
             "strategy = \"cache-only\"\nload_timeout = \"1s\"",
             "5 class[1].load_timeout",
         ),

@@ -7,17 +7,19 @@ use tidegate::port::{BoxFuture, Journal, JournalError, Lsn, Replayed};
 
 use super::hit;
 
-/// The second byte of a record says what it is; see the table at the head of the core's record format.
+/// The second byte of a record says what it is, as the head of the core's record format has it.
 const CHECKPOINT: u8 = 3;
-/// A dead letter.
-const PARKED: u8 = 5;
+const DISCARDED: u8 = 5;
+/// This bit is set for a dead letter.
+const PARKED: u8 = 128;
 
 pub(crate) struct FailingJournal(pub(crate) Arc<dyn Journal>);
 
 fn point(records: &[Bytes]) -> &'static str {
     match records.first().and_then(|record| record.get(1)) {
         Some(&CHECKPOINT) => "checkpoint",
-        Some(&PARKED) => "park",
+        Some(&DISCARDED) => "discard",
+        Some(kind) if kind & PARKED != 0 => "park",
         _ => "append",
     }
 }

@@ -15,6 +15,7 @@
 //! | `apply` | a batch is in the store; claiming comes just before, settling just after |
 //! | `load` | rows are read |
 //! | `park` | the record of a dead letter is handed to the journal |
+//! | `discard` | the record of a discard is handed to the journal |
 //! | `checkpoint` | a checkpoint is handed to the journal |
 //! | `trim` | the journal may forget; comes after settling |
 

@@ -83,36 +83,35 @@ impl Ledger {
         self.counts.entry(key.to_owned()).or_default().sure += by;
     }
 
-    pub(crate) fn keys(&self) -> Vec<String> {
-        self.values
-            .keys()
-            .chain(self.counts.keys())
-            .cloned()
-            .collect()
+    pub(crate) fn value_keys(&self) -> Vec<String> {
+        self.values.keys().cloned().collect()
+    }
+
+    pub(crate) fn count_keys(&self) -> Vec<String> {
+        self.counts.keys().cloned().collect()
     }
 
     /// Holds what is read after a start against what is known; from then on it is sure.
-    pub(crate) fn settle(&mut self, key: &str, read: Option<String>, told: &str) {
+    pub(crate) fn settle(&mut self, key: &str, read: Option<String>) -> Result<(), String> {
         if let Some(known) = self.values.get_mut(key) {
-            assert!(
-                read == known.sure || Some(&read) == known.maybe.as_ref(),
-                "{told}: {key} reads as {read:?}, known is {known:?}"
-            );
+            if read != known.sure && Some(&read) != known.maybe.as_ref() {
+                return Err(format!("{key} reads as {read:?}, known is {known:?}"));
+            }
             *known = Value {
                 sure: read,
                 maybe: None,
             };
         } else if let Some(known) = self.counts.get_mut(key) {
             let read: i64 = read.map_or(0, |text| text.parse().unwrap());
-            assert!(
-                (known.sure..=known.sure + known.maybe).contains(&read),
-                "{told}: {key} counts {read}, known is {known:?}"
-            );
+            if !(known.sure..=known.sure + known.maybe).contains(&read) {
+                return Err(format!("{key} counts {read}, known is {known:?}"));
+            }
             *known = Count {
                 sure: read,
                 maybe: 0,
             };
         }
+        Ok(())
     }
 
     /// The keys whose newest write the store refuses, in order.

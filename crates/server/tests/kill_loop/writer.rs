@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_resp::Reply;
 
 use super::ledger::{BAD, Ledger};
-use super::support::{Client, ok};
+use super::support::{Client, field, ok};
 
 /// Few keys, so that writes coalesce and entries are dirty again while they are flushed.
 const KEYS: usize = 5;
@@ -64,6 +64,13 @@ fn one(
             Some(format!("{round}.{turn}")),
             learned,
         ),
+        _ if turn % 20 == 3 => discard(
+            client,
+            &format!("strict:{writer}:discarded"),
+            round,
+            turn,
+            learned,
+        ),
         _ => {
             let key = format!("strict:{writer}:{}", slot % 2);
             let word = if (turn / 4).is_multiple_of(3) {
@@ -86,6 +93,29 @@ fn put(client: &mut Client, key: &str, value: Option<String>, learned: &mut Ledg
         Reply::Integer(_) if value.is_none() => {}
         reply => assert_eq!(reply, ok(), "{key}"),
     }
+    learned.answered(key);
+    Some(())
+}
+
+/// Discards the dead letter of a key of which the store never had a row, or makes one if there is none.
+fn discard(
+    client: &mut Client,
+    key: &str,
+    round: u64,
+    turn: usize,
+    learned: &mut Ledger,
+) -> Option<()> {
+    let letter = ask(client, &format!("TIDEGATE DEADLETTERS SHOW {key}"))?;
+    if letter == Reply::Null {
+        return put(client, key, Some(format!("{BAD}{round}.{turn}")), learned);
+    }
+    let Reply::Bulk(version) = field(&letter, "version") else {
+        panic!("{letter:?}");
+    };
+    let version = String::from_utf8(version.to_vec()).unwrap();
+    learned.ask(key, None);
+    let line = format!("TIDEGATE DEADLETTERS DISCARD {key} {version}");
+    assert_eq!(ask(client, &line)?, ok(), "{key}");
     learned.answered(key);
     Some(())
 }

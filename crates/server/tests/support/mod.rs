@@ -20,6 +20,12 @@ use bytes::BytesMut;
 use tempfile::TempDir;
 use tidegate_resp::{Reply, ReplyDecoder};
 
+/// The program under test: `TIDEGATE_PROGRAM` names another build of it.
+fn program() -> PathBuf {
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_tidegate"));
+    std::env::var_os("TIDEGATE_PROGRAM").map_or_else(built, PathBuf::from)
+}
+
 /// The longest any answer is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -87,7 +93,7 @@ impl Folder {
             .append(true)
             .open(self.path().join("stderr.txt"))
             .unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let mut child = Command::new(program())
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.data())
             .args(arguments)
@@ -127,7 +133,7 @@ pub(crate) fn run(arguments: &[&str]) -> Ended {
 
 /// Runs the program to its end, with this on its standard input.
 pub(crate) fn run_with_input(arguments: &[&str], input: &[u8]) -> Ended {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+    let mut child = Command::new(program())
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::{ClassFlush, Durability, FlushReport, Strategy};
+use tidegate::{ClassFlush, Durability, FlushReport};
 use tidegate_resp::{Reply, Request};
 
 use super::super::arguments::{at, is};
@@ -78,35 +78,21 @@ fn wait_for(
         return Err(errors::key_too_long());
     }
     let (gate, key) = (server.gate.clone(), bytes::Bytes::copy_from_slice(key));
-    let class = gate.class_of(&key);
-    let (name, journalled) = (class.name.clone(), class.durability == Durability::Journal);
-    let is_write_back = class.strategy == Strategy::WriteBack;
     Ok(Box::pin(async move {
-        let is_safe = !is_write_back || durability == Durability::Journal && journalled;
-        if is_safe {
-            return reached(if is_write_back {
-                durability
-            } else {
-                Durability::Store
-            });
-        }
-        let report = match gate.flush_class(&name, deadline).await {
-            Ok(report) => report,
-            Err(error) => return errors::of_gate(&error),
-        };
-        match gate.dead_letter(&key) {
-            Some(letter) => Reply::error(format!("REFUSED {}", letter.message)),
-            None if report.left > 0 => Reply::error(
-                "UNAVAILABLE the store has not taken everything in time; it is where its class says",
-            ),
-            None => reached(Durability::Store),
+        match gate.secure(&key, durability, deadline).await {
+            Ok(receipt) => Reply::Map(vec![
+                (
+                    Reply::bulk("durability"),
+                    Reply::bulk(word(receipt.durability)),
+                ),
+                (
+                    Reply::bulk("version"),
+                    Reply::bulk(receipt.version.to_string()),
+                ),
+            ]),
+            Err(error) => errors::of_gate(&error),
         }
     }))
-}
-
-fn reached(durability: Durability) -> Reply {
-    let durability = Reply::bulk(word(durability));
-    Reply::Map(vec![(Reply::bulk("durability"), durability)])
 }
 
 fn word(durability: Durability) -> &'static str {
