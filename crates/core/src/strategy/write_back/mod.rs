@@ -114,7 +114,7 @@ fn wakes_flusher(layer: &Layer, state: &LaneState, class: usize) -> bool {
     let batch = layer.class(class).batch;
     let batch = batch.min(layer.store.capabilities().batch_max).max(1);
     let ready = state.dirty.ready_of(class);
-    ready == 1 || ready % batch == 0 || layer.state(class).budget.is_past_soft()
+    ready == 1 || ready.is_multiple_of(batch) || layer.state(class).budget.is_past_soft()
 }
 
 /// What to do about a record that the journal did not take.
