@@ -1,3 +1,5 @@
+//! Records read as they were written, and what is none is refused.
+
 use proptest::prelude::*;
 
 use super::*;

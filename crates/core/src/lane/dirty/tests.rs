@@ -1,3 +1,5 @@
+//! One test for each thing that dirty entries do.
+
 use super::*;
 use crate::dead_letters::Refusal;
 use crate::port::Timestamp;

@@ -1,5 +1,6 @@
+//! The search for guilty writes finds exactly those, at a known price.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -20,8 +21,6 @@ struct Picky {
     tells: bool,
     /// Goes away with the call of this number.
     away_at: usize,
-    /// How long a transaction takes, and how much longer for each row.
-    costs: (Duration, Duration),
 }
 
 impl Store for Picky {
@@ -48,11 +47,6 @@ impl Store for Picky {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let bad = |w: &Write| w.value().is_some_and(|v| v.starts_with(b"!"));
         Box::pin(async move {
-            let (fixed, row) = self.costs;
-            let rows = u32::try_from(batch.writes.len()).unwrap();
-            if fixed > Duration::ZERO {
-                pass(fixed + row * rows).await;
-            }
             if call >= self.away_at {
                 return Err(StoreError::unknown(None, "away"));
             }
@@ -95,18 +89,12 @@ impl Store for Picky {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "time is paused in these tests")]
-async fn pass(duration: Duration) {
-    tokio::time::sleep(duration).await;
-}
-
 #[derive(Default)]
 struct Run {
     failed: Vec<bool>,
     unknown: usize,
     calls: usize,
     rows: u64,
-    took: Duration,
 }
 
 impl Picky {
@@ -116,14 +104,11 @@ impl Picky {
             calls: AtomicUsize::new(0),
             tells: false,
             away_at: usize::MAX,
-            costs: (Duration::ZERO, Duration::ZERO),
         }
     }
 
     fn run(self, bad: &[bool]) -> Run {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
             .build()
             .unwrap();
         runtime.block_on(async {
@@ -138,13 +123,11 @@ impl Picky {
                 guard: Guard::Always,
             });
             let now = Timestamp::from_millis(1);
-            let start = tokio::time::Instant::now();
             let answers = apply(&self, writes.collect(), now).await;
             let unknown = |answer: &&Committed| matches!(answer, Err(StoreError::Unknown { .. }));
             Run {
                 unknown: answers.iter().filter(unknown).count(),
                 failed: answers.iter().map(Result::is_err).collect(),
-                took: start.elapsed(),
                 rows: self.count(table, now).await.unwrap(),
                 calls: self.calls.into_inner(),
             }
@@ -187,36 +170,6 @@ fn one_guilty_write_in_a_thousand_costs_about_twice_the_logarithm() {
         let run = Picky::new().run(&bad);
         assert_eq!(run.failed, bad);
         assert!(run.calls <= 1 + 2 * 10, "{} transactions", run.calls);
-    }
-}
-
-#[test]
-fn one_guilty_write_in_a_thousand_holds_the_others_up_less_than_three_times() {
-    let millis = Duration::from_millis;
-    for (fixed, row) in [
-        (millis(2), millis(0) + Duration::from_micros(50)),
-        (millis(5), millis(1)),
-    ] {
-        for tells in [false, true] {
-            let costs = (fixed, row);
-            let store = || Picky {
-                costs,
-                tells,
-                ..Picky::new()
-            };
-            let well = store().run(&[false; 1000]);
-            assert_eq!((well.calls, well.rows), (1, 1000));
-            for guilty in [0, 1, 499, 500, 999] {
-                let run = store().run(&one_of(1000, guilty));
-                assert_eq!(run.rows, 999);
-                assert!(
-                    run.took < well.took * 3,
-                    "{:?}, and {:?} without a guilty one",
-                    run.took,
-                    well.took
-                );
-            }
-        }
     }
 }
 
