@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use tidegate_core::port::ValueType;
 use tidegate_core::{
     Change, Class, Durability, ErrorKind, Gate, State, Strategy, WhenFull, WhenJournalFails,
 };
@@ -352,4 +353,22 @@ async fn a_writer_that_goes_away_changes_nothing() {
     assert!(gate.drain(ms(10_000)).await.unwrap().is_complete());
     assert_eq!(world.row("b", "b:1"), None);
     assert_eq!(world.row("b", "b:2"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_json_column_cannot_hold_is_refused_before_it_is_acknowledged() {
+    let world = World::new();
+    let mut class = back();
+    class.table.value_type = ValueType::Jsonb;
+    let gate = world.gate([class]).await;
+    let error = gate.set("b:1", "{\"secret\":").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(!error.to_string().contains("secret"), "{error}");
+    let error = gate.update("b:1", |_| (Some(put("nor is this")), ())).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Refused);
+    let deep = format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000));
+    for good in ["{\"a\": [1, null]}", "1", "\"text\"", &deep] {
+        gate.set("b:1", good.to_owned()).await.unwrap();
+    }
+    gate.delete("b:1").await.unwrap();
 }

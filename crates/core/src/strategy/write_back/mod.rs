@@ -37,7 +37,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::lane::{LaneState, Operation, Over, Present};
 use crate::layer::Layer;
-use crate::port::{Guard, JournalError, Write};
+use crate::port::{Guard, JournalError, TableSpec, ValueType, Write};
 use crate::receipt::{Durability, Receipt, Source, Written};
 use crate::version::Version;
 
@@ -74,6 +74,9 @@ fn check(layer: &Layer, key: &Key, class: usize, change: &Change) -> Result<()> 
             "a value is at most {VALUE_BYTES_MAX} bytes long"
         )));
     }
+    if let Change::Put { value, .. } = change {
+        check_json(&layer.class(class).table, value)?;
+    }
     if let Some(table) = layer.state(class).table {
         layer.store.check(&Write {
             table,
@@ -83,6 +86,30 @@ fn check(layer: &Layer, key: &Key, class: usize, change: &Change) -> Result<()> 
         })?;
     }
     Ok(())
+}
+
+/// Refuses a value that a column declared as JSON cannot hold.
+fn check_json(table: &TableSpec, value: &[u8]) -> Result<()> {
+    if !matches!(table.value_type, ValueType::Json | ValueType::Jsonb) {
+        return Ok(());
+    }
+    let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(value) else {
+        return Ok(());
+    };
+    // What is nested deeper than is read here may still be good for the store.
+    if error.to_string().starts_with("recursion limit exceeded") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Refused,
+        format_args!(
+            "the value is not JSON (line {}, column {}), and column {} of table {} takes nothing else",
+            error.line(),
+            error.column(),
+            table.columns.value,
+            table.name
+        ),
+    ))
 }
 
 /// What is answered to an operation that left its key as it was.
