@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+#[path = "layer/conflicts.rs"]
+mod conflicts;
 #[path = "layer/dead_letters.rs"]
 mod dead_letters;
+#[path = "layer/delta.rs"]
+mod delta;
 #[path = "layer/durability.rs"]
 mod durability;
 #[path = "layer/flush_pace.rs"]

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) refused: Option<&'static str>,
     /// Every transaction fails.
     pub(crate) away: bool,
+    /// Every answer is lost and this said instead; whether the transaction is done.
+    pub(crate) lost: Option<(bool, StoreError)>,
     /// A transaction with this key does not end for an hour.
     pub(crate) stuck: Option<&'static str>,
     /// Transactions begun.
@@ -137,6 +139,13 @@ impl Store for Hooked {
                 pass(time).await;
             }
             self.end(batch)?;
+            let lost = self.settings().lost.clone();
+            if let Some((done, error)) = lost {
+                if done {
+                    self.rows.apply(batch).await?;
+                }
+                return Err(error);
+            }
             self.rows.apply(batch).await
         })
     }

@@ -274,9 +274,9 @@ impl Lineage {
         !self.sums.is_empty()
     }
 
-    /// The first record of what is to be added.
-    pub(super) fn first_record(&self) -> Option<Lsn> {
-        self.sums.iter().filter_map(|sum| sum.lsn).min()
+    /// The records of what is to be added, of each sum the first.
+    pub(super) fn records(&self) -> impl Iterator<Item = Lsn> {
+        self.sums.iter().filter_map(|sum| sum.lsn)
     }
 
     /// Whether the record can be moved: a copy holds one sum.

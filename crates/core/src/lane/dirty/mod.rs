@@ -198,6 +198,14 @@ impl Dirty {
         {
             return Some(entry);
         }
+        // One that comes from the journal may need more records than its own.
+        for lsn in entry
+            .lineage
+            .records()
+            .filter(|lsn| entry.lsn != Some(*lsn))
+        {
+            self.records.push(lsn, key.clone());
+        }
         if let Some(lsn) = entry.lsn {
             self.records.push(lsn, key.clone());
             self.recorded_bytes += entry.bytes(&key);
@@ -488,7 +496,8 @@ impl Dirty {
             }
             needed = entry
                 .lineage
-                .first_record()
+                .records()
+                .min()
                 .map_or(needed, |first| first.min(needed));
             entry.lsn = Some(lsn);
             entry.lineage.moved(lsn, entry.state == DirtyState::Parked);
