@@ -4,14 +4,15 @@
 //! behind sockets, so it says what an application may choose between and not which journal is faster.
 //!
 //! `cargo bench -p tidegate --bench journal`. Figures of one run compare, those of two runs do not: both sides
-//! take turns, and the table shows medians. It measures where the build folder is.
+//! take turns, and the table shows medians. It measures where the build folder is, or in the
+//! folder named after `--`.
 
 #![expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,12 +52,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             rates.raws.push(raw);
             rates.of_raw.push(rate / raw);
             if let Some(redis) = &redis {
-                rates
-                    .always
-                    .push(redis_benchmark(&redis.always, tasks, rate)?);
+                rates.always.push(redis_benchmark(&redis.always, tasks)?);
                 rates
                     .everysec
-                    .push(redis_benchmark(&redis.everysec, tasks, rate)?);
+                    .push(redis_benchmark(&redis.everysec, tasks)?);
             }
         }
         rates.print(tasks);
@@ -119,37 +118,24 @@ impl RedisPair {
     }
 }
 
-/// Rate of writing values of the journal's records' size, with as many clients as tasks. It takes about as
-/// long as a run of the journal if Redis is as fast as `rate`.
-fn redis_benchmark(
-    redis: &Redis,
-    clients: usize,
-    rate: f64,
-) -> Result<f64, Box<dyn std::error::Error>> {
-    let requests = (rate.min(100_000.0) * RUN.as_secs_f64()) as u64;
-    let output = Command::new("redis-benchmark")
-        .args([
-            "-t",
-            "set",
-            "--csv",
-            "-r",
-            "100000",
-            "-p",
-            &redis.port().to_string(),
-        ])
-        .args([
-            "-c",
-            &clients.to_string(),
-            "-n",
-            &requests.max(1_000).to_string(),
-        ])
-        .args(["-d", &RECORD_BYTES.to_string()])
-        .output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let of_set = text.lines().find(|line| line.starts_with("\"SET\""));
-    let rate = of_set.and_then(|line| line.split(',').nth(1));
-    let rate = rate.ok_or("redis-benchmark printed no rate")?;
-    Ok(rate.trim_matches('"').parse()?)
+/// Writes a second of values of the journal's records' size, with as many clients as tasks: a short try tells how
+/// many make a run of about the usual length.
+fn redis_benchmark(redis: &Redis, clients: usize) -> Result<f64, Box<dyn std::error::Error>> {
+    let measure = |requests: u64| -> Result<f64, Box<dyn std::error::Error>> {
+        let output = Command::new("redis-benchmark")
+            .args(["-t", "set", "--csv", "-r", "100000"])
+            .args(["-p", &redis.port().to_string()])
+            .args(["-c", &clients.to_string(), "-n", &requests.to_string()])
+            .args(["-d", &RECORD_BYTES.to_string()])
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let of_set = text.lines().find(|line| line.starts_with("\"SET\""));
+        let rate = of_set.and_then(|line| line.split(',').nth(1));
+        let rate = rate.ok_or("redis-benchmark printed no rate")?;
+        Ok(rate.trim_matches('"').parse()?)
+    };
+    let short = measure(200 + 20 * clients as u64)?;
+    measure((short * RUN.as_secs_f64()) as u64 + 1)
 }
 
 fn median(of: &mut [f64]) -> f64 {
@@ -162,9 +148,15 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// The folder given on the command line, or one in the build folder.
+fn where_to_measure() -> PathBuf {
+    let given = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    given.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
+}
+
 /// Acknowledged appends a second, and how many shared a sync.
 fn journal(tasks: usize) -> Result<(f64, f64), Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let folder = tempfile::tempdir_in(where_to_measure())?;
     let disk = CountingDisk::default();
     let syncs = Arc::clone(&disk.syncs);
     let mut config = JournalConfig::new(folder.path());
@@ -206,7 +198,7 @@ fn journal(tasks: usize) -> Result<(f64, f64), Box<dyn std::error::Error>> {
 
 /// Records a second of one thread that writes and syncs groups of this many.
 fn raw(group: f64) -> Result<f64, Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let folder = tempfile::tempdir_in(where_to_measure())?;
     let file = File::options()
         .create_new(true)
         .write(true)
