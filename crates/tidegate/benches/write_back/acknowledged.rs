@@ -164,7 +164,7 @@ fn raw(group: f64) -> f64 {
 
 /// SETs a second of redis-benchmark with as many clients.
 fn redis_set(port: u16, clients: usize) -> Option<f64> {
-    let requests = if clients == 1 { 5_000 } else { 50_000 };
+    let requests = 500 * clients;
     let output = Command::new("redis-benchmark")
         .args(["-p", &port.to_string(), "-c", &clients.to_string()])
         .args(["-n", &requests.to_string(), "-r", &KEYS.to_string()])
