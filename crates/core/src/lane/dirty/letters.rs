@@ -3,7 +3,8 @@
 use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
-use super::{Claim, Dirty, DirtyEntry, DirtyState, Held};
+use super::claims::{Claim, Held};
+use super::{Dirty, DirtyEntry, DirtyState};
 use crate::dead_letters::Refusal;
 use crate::key::Key;
 use crate::port::Lsn;
@@ -63,6 +64,7 @@ impl Dirty {
             presence,
         };
         self.letters.insert(claim.key.clone(), letter);
+        self.has_unrecorded = true;
         true
     }
 
@@ -190,15 +192,20 @@ impl Dirty {
     }
 
     /// Up to `limit` keys of dead letters that the journal does not know.
-    pub(crate) fn unrecorded_letters(&self, limit: usize) -> Vec<Key> {
-        let parked = |key: &&Key| {
-            self.entries
-                .get(*key)
-                .is_some_and(|entry| entry.state == DirtyState::Parked)
-        };
-        let unrecorded = self.letters.iter().filter(|(_, letter)| letter.unrecorded);
-        let keys = unrecorded.map(|(key, _)| key).filter(parked);
-        keys.take(limit).cloned().collect()
+    pub(crate) fn unrecorded_letters(&mut self, limit: usize) -> Vec<Key> {
+        if !self.has_unrecorded {
+            return Vec::new();
+        }
+        let unrecorded = self
+            .letters_after(None)
+            .filter(|(_, _, letter)| letter.unrecorded);
+        let keys: Vec<Key> = unrecorded
+            .take(limit)
+            .map(|(key, ..)| key.clone())
+            .collect();
+        // One that is being retried is looked at again when it is parked again.
+        self.has_unrecorded = !keys.is_empty();
+        keys
     }
 
     /// The refusal of this key's entry, parked or being retried.

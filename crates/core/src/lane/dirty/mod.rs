@@ -5,6 +5,7 @@
 //! one lane may be on their way at once and never hold the same key.
 
 mod audit;
+mod claims;
 mod letters;
 mod lineage;
 mod records;
@@ -17,13 +18,14 @@ use crate::dead_letters::DeadLetterReason;
 use crate::entry::Change;
 use crate::hash::Hasher;
 use crate::key::Key;
-use crate::mutation::{Mutation, Mutations};
-use crate::port::{Guard, Lsn};
+use crate::mutation::Mutations;
+use crate::port::Lsn;
 use crate::version::Version;
 
 use letters::Letter;
 use records::Records;
 
+pub(crate) use claims::{Claim, KeyClaim};
 pub(crate) use lineage::{Fate, Lineage, Over, Sum};
 
 pub(crate) use records::Pin;
@@ -82,26 +84,6 @@ pub(crate) fn dirty_bytes(key: &Key, value_bytes: usize) -> u64 {
     DIRTY_OVERHEAD_BYTES + key.len() as u64 + value_bytes as u64
 }
 
-/// A dirty entry on its way to the store: what is written now, whatever the key holds when it arrives.
-#[derive(Clone)]
-pub(crate) struct Claim {
-    pub(crate) key: Key,
-    pub(crate) class: usize,
-    /// What is asked of the store; an additive entry shows its readers what it comes to.
-    pub(crate) change: Change,
-    pub(crate) version: Version,
-    pub(crate) guard: Guard,
-}
-
-/// What became of the wish to claim one key.
-pub(crate) enum KeyClaim {
-    /// Nothing of it waits for the store.
-    Free,
-    Claimed(Claim),
-    /// A claim of it is out already.
-    Busy,
-}
-
 /// The entries of one class, by turn: a class that lingers long holds up no other.
 #[derive(Clone, Default)]
 struct Queue {
@@ -135,6 +117,8 @@ pub(crate) struct Dirty {
     queues: Vec<Queue>,
     /// Entries that were refused: parked ones, and those that are being retried.
     letters: BTreeMap<Key, Letter>,
+    /// Some of them may not be known to the journal.
+    has_unrecorded: bool,
     /// Letters in the journal that are no more, and of whose keys it has no newer record.
     outlived: BTreeMap<Key, Version>,
     /// Of entries written again while their claim is out: the turn of the first such write. A flush that is
@@ -156,6 +140,7 @@ impl Dirty {
             entries: HashMap::with_hasher(hasher.clone()),
             queues: Vec::new(),
             letters: BTreeMap::new(),
+            has_unrecorded: false,
             outlived: BTreeMap::new(),
             overtaken: HashMap::with_hasher(hasher.clone()),
             records: Records::default(),
@@ -330,108 +315,6 @@ impl Dirty {
         })
     }
 
-    /// Claims at most `limit` entries of a class, longest dirty first.
-    pub(crate) fn claim(&mut self, class: usize, limit: usize) -> Vec<Claim> {
-        let Some(queue) = self.queues.get_mut(class) else {
-            return Vec::new();
-        };
-        let mut claims = Vec::with_capacity(limit.min(queue.ready.len()));
-        while claims.len() < limit {
-            let Some((turn, key)) = queue.ready.pop_first() else {
-                break;
-            };
-            self.waiting -= 1;
-            let Some(entry) = self.entries.get_mut(&key) else {
-                continue;
-            };
-            entry.state = DirtyState::Claimed;
-            self.claimed += 1;
-            queue.claimed.insert(turn);
-            claims.push(entry.claim(key));
-        }
-        claims
-    }
-
-    /// Claims the entry of this key, out of turn. A parked one is left alone.
-    pub(crate) fn claim_key(&mut self, key: &Key) -> KeyClaim {
-        let Some(entry) = self.entries.get_mut(key) else {
-            return KeyClaim::Free;
-        };
-        match entry.state {
-            // Sums go to the store as such, before anything comes in their place.
-            _ if entry.lineage.has_sums() => return KeyClaim::Busy,
-            DirtyState::Parked => return KeyClaim::Free,
-            DirtyState::Claimed => return KeyClaim::Busy,
-            DirtyState::Waiting => entry.state = DirtyState::Claimed,
-        }
-        let (class, turn) = (entry.class, entry.turn);
-        let claim = entry.claim(key.clone());
-        self.unqueue(class, turn);
-        self.of_class(class).claimed.insert(turn);
-        self.claimed += 1;
-        KeyClaim::Claimed(claim)
-    }
-
-    /// The store has this claim, or something newer. The entry is clean, unless it was written again
-    /// meanwhile: un-dirty only what is unchanged. Returns the entry if it is now clean.
-    pub(crate) fn settle(&mut self, claim: &Claim) -> Option<DirtyEntry> {
-        let state = self.claim_of(claim)?;
-        if state == Held::ByIt || self.mutations.breaks(Mutation::UndirtyWithoutComparing) {
-            return self.remove(claim.key.as_bytes());
-        }
-        // What was written meanwhile now stands for itself alone.
-        let turn = self.own_turn(&claim.key);
-        self.release(&claim.key, turn);
-        None
-    }
-
-    /// The claim did not reach the store: it goes back to its place in the queue.
-    pub(crate) fn unclaim(&mut self, claim: &Claim) {
-        if self.claim_of(claim).is_some()
-            && let Some(entry) = self.entries.get(&claim.key)
-        {
-            let turn = entry.turn;
-            self.release(&claim.key, turn);
-        }
-    }
-
-    /// Every claim that is out goes back to its place: whoever made them is gone.
-    pub(crate) fn unclaim_all(&mut self) {
-        let claimed = |(key, entry): (&Key, &DirtyEntry)| {
-            (entry.state == DirtyState::Claimed).then(|| (key.clone(), entry.turn))
-        };
-        let claimed: Vec<(Key, u64)> = self.entries.iter().filter_map(claimed).collect();
-        for (key, turn) in claimed {
-            self.release(&key, turn);
-        }
-    }
-
-    /// Whether this claim is out, and of what.
-    fn claim_of(&self, claim: &Claim) -> Option<Held> {
-        let entry = self.entries.get(&claim.key)?;
-        if entry.state != DirtyState::Claimed {
-            return None;
-        }
-        Some(match entry.version == claim.version {
-            true => Held::ByIt,
-            false => Held::ByAnEarlierOne,
-        })
-    }
-
-    /// The claim of this key is in: what the key holds waits, in this turn.
-    fn release(&mut self, key: &Key, turn: u64) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            return;
-        };
-        let (class, claimed_turn) = (entry.class, entry.turn);
-        self.overtaken.remove(key);
-        entry.state = DirtyState::Waiting;
-        entry.turn = turn;
-        self.of_class(class).claimed.remove(&claimed_turn);
-        self.claimed -= 1;
-        self.queue(class, turn, key.clone());
-    }
-
     /// Takes the entry of this key out, whatever its state.
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<DirtyEntry> {
         let (key, entry) = self.entries.remove_entry(key)?;
@@ -469,58 +352,6 @@ impl Dirty {
         })
     }
 
-    /// The oldest journal record that an entry still needs.
-    pub(crate) fn oldest_lsn(&mut self) -> Option<Lsn> {
-        let entries = &self.entries;
-        self.records
-            .oldest(|lsn, key| has_record(entries, lsn, key))
-    }
-
-    /// Up to `limit` keys whose records are before `place`.
-    pub(crate) fn recorded_before(&self, place: Lsn, limit: usize) -> Vec<Key> {
-        let records = self.records.before(place);
-        let live = records.filter(|(lsn, key)| {
-            has_record(&self.entries, *lsn, key) && self.is_movable(key.as_bytes())
-        });
-        live.take(limit).map(|(_, key)| key.clone()).collect()
-    }
-
-    /// The entry of `key` has this record from now on. Whatever it had before is needed until the pin is
-    /// taken off; nothing if it had none, or is gone.
-    pub(crate) fn move_record(&mut self, key: &Key, lsn: Lsn) -> Pin {
-        let mut needed = lsn;
-        if let Some(entry) = self.entries.get_mut(key) {
-            match entry.lsn {
-                Some(old) => needed = old.min(lsn),
-                None => self.recorded_bytes += entry.bytes(key),
-            }
-            needed = entry
-                .lineage
-                .records()
-                .min()
-                .map_or(needed, |first| first.min(needed));
-            entry.lsn = Some(lsn);
-            entry.lineage.moved(lsn, entry.state == DirtyState::Parked);
-            self.records.push(lsn, key.clone());
-        }
-        self.records.pin(needed)
-    }
-
-    /// Keeps a record that is on its way to the journal and no entry's yet.
-    pub(crate) fn pin(&mut self, lsn: Lsn) -> Pin {
-        self.records.pin(lsn)
-    }
-
-    /// The record that a pin was waiting for is durable.
-    pub(crate) fn unpin(&mut self, pin: Pin) {
-        self.records.unpin(pin);
-    }
-
-    /// About how many bytes the journal must keep for this lane.
-    pub(crate) fn recorded_bytes(&self) -> u64 {
-        self.recorded_bytes
-    }
-
     /// Entries not in the store and not parked.
     #[cfg(test)]
     pub(crate) fn unflushed(&self) -> usize {
@@ -548,13 +379,6 @@ impl Dirty {
             .iter()
             .filter(|(key, _)| !self.is_loser(key.as_bytes()))
     }
-}
-
-/// Which write of a key is on its way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Held {
-    ByIt,
-    ByAnEarlierOne,
 }
 
 fn has_record(entries: &HashMap<Key, DirtyEntry, Hasher>, lsn: Lsn, key: &Key) -> bool {

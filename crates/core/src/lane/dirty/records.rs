@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::{Dirty, DirtyState, has_record};
 use crate::key::Key;
 use crate::port::Lsn;
 
@@ -66,6 +67,60 @@ impl Records {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.queue.len()
+    }
+}
+
+impl Dirty {
+    /// The oldest journal record that an entry still needs.
+    pub(crate) fn oldest_lsn(&mut self) -> Option<Lsn> {
+        let entries = &self.entries;
+        self.records
+            .oldest(|lsn, key| has_record(entries, lsn, key))
+    }
+
+    /// Up to `limit` keys whose records are before `place`.
+    pub(crate) fn recorded_before(&self, place: Lsn, limit: usize) -> Vec<Key> {
+        let records = self.records.before(place);
+        let live = records.filter(|(lsn, key)| {
+            has_record(&self.entries, *lsn, key) && self.is_movable(key.as_bytes())
+        });
+        live.take(limit).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// The entry of `key` has this record from now on. Whatever it had before is needed until the pin is
+    /// taken off; nothing if it had none, or is gone.
+    pub(crate) fn move_record(&mut self, key: &Key, lsn: Lsn) -> Pin {
+        let mut needed = lsn;
+        if let Some(entry) = self.entries.get_mut(key) {
+            match entry.lsn {
+                Some(old) => needed = old.min(lsn),
+                None => self.recorded_bytes += entry.bytes(key),
+            }
+            needed = entry
+                .lineage
+                .records()
+                .min()
+                .map_or(needed, |first| first.min(needed));
+            entry.lsn = Some(lsn);
+            entry.lineage.moved(lsn, entry.state == DirtyState::Parked);
+            self.records.push(lsn, key.clone());
+        }
+        self.records.pin(needed)
+    }
+
+    /// Keeps a record that is on its way to the journal and no entry's yet.
+    pub(crate) fn pin(&mut self, lsn: Lsn) -> Pin {
+        self.records.pin(lsn)
+    }
+
+    /// The record that a pin was waiting for is durable.
+    pub(crate) fn unpin(&mut self, pin: Pin) {
+        self.records.unpin(pin);
+    }
+
+    /// About how many bytes the journal must keep for this lane.
+    pub(crate) fn recorded_bytes(&self) -> u64 {
+        self.recorded_bytes
     }
 }
 

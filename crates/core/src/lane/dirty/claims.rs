@@ -1,0 +1,139 @@
+//! Claims: dirty entries on their way to the store, and back.
+
+use super::{Dirty, DirtyEntry, DirtyState};
+use crate::entry::Change;
+use crate::key::Key;
+use crate::mutation::Mutation;
+use crate::port::Guard;
+use crate::version::Version;
+
+/// A dirty entry on its way to the store: what is written now, whatever the key holds when it arrives.
+#[derive(Clone)]
+pub(crate) struct Claim {
+    pub(crate) key: Key,
+    pub(crate) class: usize,
+    /// What is asked of the store; an additive entry shows its readers what it comes to.
+    pub(crate) change: Change,
+    pub(crate) version: Version,
+    pub(crate) guard: Guard,
+}
+
+/// What became of the wish to claim one key.
+pub(crate) enum KeyClaim {
+    /// Nothing of it waits for the store.
+    Free,
+    Claimed(Claim),
+    /// A claim of it is out already.
+    Busy,
+}
+
+/// Which write of a key is on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    ByIt,
+    ByAnEarlierOne,
+}
+
+impl Dirty {
+    /// Claims at most `limit` entries of a class, longest dirty first.
+    pub(crate) fn claim(&mut self, class: usize, limit: usize) -> Vec<Claim> {
+        let Some(queue) = self.queues.get_mut(class) else {
+            return Vec::new();
+        };
+        let mut claims = Vec::with_capacity(limit.min(queue.ready.len()));
+        while claims.len() < limit {
+            let Some((turn, key)) = queue.ready.pop_first() else {
+                break;
+            };
+            self.waiting -= 1;
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            entry.state = DirtyState::Claimed;
+            self.claimed += 1;
+            queue.claimed.insert(turn);
+            claims.push(entry.claim(key));
+        }
+        claims
+    }
+
+    /// Claims the entry of this key, out of turn. A parked one is left alone.
+    pub(crate) fn claim_key(&mut self, key: &Key) -> KeyClaim {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return KeyClaim::Free;
+        };
+        match entry.state {
+            // Sums go to the store as such, before anything comes in their place.
+            _ if entry.lineage.has_sums() => return KeyClaim::Busy,
+            DirtyState::Parked => return KeyClaim::Free,
+            DirtyState::Claimed => return KeyClaim::Busy,
+            DirtyState::Waiting => entry.state = DirtyState::Claimed,
+        }
+        let (class, turn) = (entry.class, entry.turn);
+        let claim = entry.claim(key.clone());
+        self.unqueue(class, turn);
+        self.of_class(class).claimed.insert(turn);
+        self.claimed += 1;
+        KeyClaim::Claimed(claim)
+    }
+
+    /// The store has this claim, or something newer. The entry is clean, unless it was written again
+    /// meanwhile: un-dirty only what is unchanged. Returns the entry if it is now clean.
+    pub(crate) fn settle(&mut self, claim: &Claim) -> Option<DirtyEntry> {
+        let state = self.claim_of(claim)?;
+        if state == Held::ByIt || self.mutations.breaks(Mutation::UndirtyWithoutComparing) {
+            return self.remove(claim.key.as_bytes());
+        }
+        // What was written meanwhile now stands for itself alone.
+        let turn = self.own_turn(&claim.key);
+        self.release(&claim.key, turn);
+        None
+    }
+
+    /// The claim did not reach the store: it goes back to its place in the queue.
+    pub(crate) fn unclaim(&mut self, claim: &Claim) {
+        if self.claim_of(claim).is_some()
+            && let Some(entry) = self.entries.get(&claim.key)
+        {
+            let turn = entry.turn;
+            self.release(&claim.key, turn);
+        }
+    }
+
+    /// Every claim that is out goes back to its place: whoever made them is gone.
+    pub(crate) fn unclaim_all(&mut self) {
+        let claimed = |(key, entry): (&Key, &DirtyEntry)| {
+            (entry.state == DirtyState::Claimed).then(|| (key.clone(), entry.turn))
+        };
+        let claimed: Vec<(Key, u64)> = self.entries.iter().filter_map(claimed).collect();
+        for (key, turn) in claimed {
+            self.release(&key, turn);
+        }
+    }
+
+    /// Whether this claim is out, and of what.
+    pub(super) fn claim_of(&self, claim: &Claim) -> Option<Held> {
+        let entry = self.entries.get(&claim.key)?;
+        if entry.state != DirtyState::Claimed {
+            return None;
+        }
+        Some(match entry.version == claim.version {
+            true => Held::ByIt,
+            false => Held::ByAnEarlierOne,
+        })
+    }
+
+    /// The claim of this key is in: what the key holds waits, in this turn.
+    pub(super) fn release(&mut self, key: &Key, turn: u64) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let (class, claimed_turn) = (entry.class, entry.turn);
+        self.overtaken.remove(key);
+        entry.state = DirtyState::Waiting;
+        entry.turn = turn;
+        self.of_class(class).claimed.remove(&claimed_turn);
+        self.claimed -= 1;
+        self.queue(class, turn, key.clone());
+    }
+}
