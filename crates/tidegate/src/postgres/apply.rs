@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tidegate_core::port::{Batch, Guard, Known, Outcome, StoreError, Ticket, Write};
-use tidegate_core::{Change, Entry, Key, SumError, Version};
+use tidegate_core::port::{Batch, Guard, Outcome, StoreError, Ticket, Write};
+use tidegate_core::{Key, Version};
 use tokio_postgres::{Error, Row, Statement};
 
 use super::connect::{Asked, Lease, Parameters, Pool, pipeline};
 use super::error::{self, Trouble};
+use super::exact::exact;
 use super::moment::Moment;
 use super::one_trip;
 use super::plan::{self, Array, Group, Plain, Plan};
@@ -19,7 +20,7 @@ use super::table::Table;
 
 /// How hard a batch holds others off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Way {
+pub(super) enum Way {
     OneTrip,
     Plain,
     Exact,
@@ -32,10 +33,10 @@ const TRIES_MAX: usize = 6;
 /// The statements that belong to no table.
 pub(super) struct Common {
     /// `$1` the class, `$2` the tables, sorted. Gives the number of the transaction.
-    lock_shared: Arc<str>,
-    lock_alone: Arc<str>,
+    pub(super) lock_shared: Arc<str>,
+    pub(super) lock_alone: Arc<str>,
     /// `$1` how many. Gives versions.
-    issue: Arc<str>,
+    pub(super) issue: Arc<str>,
     /// `$1` the number of a transaction.
     pub(super) status: Arc<str>,
     /// The statements of `session`.
@@ -172,14 +173,14 @@ pub(super) fn version(row: &Row, column: usize) -> Version {
 }
 
 /// The place that `with ordinality` gave, from nought on.
-fn place(row: &Row) -> usize {
+pub(super) fn place(row: &Row) -> usize {
     usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
 }
 
-const BEGIN: &str = "begin isolation level read committed read write";
+pub(super) const BEGIN: &str = "begin isolation level read committed read write";
 
 /// The number of the transaction out of the answer to the lock.
-fn ticket(answer: &[Row]) -> Ticket {
+pub(super) fn ticket(answer: &[Row]) -> Ticket {
     Ticket(
         answer
             .first()
@@ -188,7 +189,7 @@ fn ticket(answer: &[Row]) -> Ticket {
 }
 
 /// The locks of a plan's tables, in one order everywhere.
-fn tables(plan: &Plan<'_>) -> Vec<i32> {
+pub(super) fn tables(plan: &Plan<'_>) -> Vec<i32> {
     plan.groups.iter().map(|group| group.table.lock).collect()
 }
 
@@ -321,381 +322,6 @@ fn is_over_a_row(write: &Write) -> bool {
 /// The version that came with the guard.
 fn brought(write: &Write) -> Version {
     write.guard.version().unwrap_or(Version::NONE)
-}
-
-/// What is to be written to one table.
-#[derive(Default)]
-struct Decided<'a> {
-    insert: Vec<(&'a Write, Version)>,
-    update: Vec<(&'a Write, Version)>,
-    delete: Vec<&'a Write>,
-    remember: Vec<(&'a Write, Version)>,
-    /// Marks of writes that apply once, with their own keys.
-    once: Vec<(Key, Version)>,
-}
-
-/// Where the marks of [`Guard::Once`] of a table are kept, among the versions of deleted keys.
-pub(super) fn once_name(table: &Table) -> String {
-    format!("{} (once)", table.name)
-}
-
-/// The keys of the marks of a group, and the places of their writes in it.
-fn once_keys(group: &Group<'_>) -> (Vec<usize>, Vec<Key>) {
-    let marks = group.writes.iter().enumerate();
-    let marks = marks.filter_map(|(at, (_, write))| Some((at, write.guard.once_key(&write.key)?)));
-    marks.unzip()
-}
-
-fn has_sums(group: &Group<'_>) -> bool {
-    let is_sum = |(_, write): &(usize, &Write)| matches!(write.change, Change::Add { .. });
-    group.writes.iter().any(is_sum)
-}
-
-/// What the database said of the rows of a group, once they were locked.
-#[derive(Clone, Copy, Default)]
-struct Found<'a> {
-    locked: &'a [Row],
-    remembered: &'a [Row],
-    /// Marks of writes that apply once, in the order of [`once_keys`].
-    once: &'a [Row],
-    /// The rows with their values, where there is something to add to.
-    loaded: &'a [Row],
-}
-
-/// An addition as the put that it comes to, and what it comes to.
-type Sum = (Write, Result<i64, SumError>);
-
-/// The additions of a group; nothing for other writes. One that cannot be done counts only if it applies.
-fn sums_of(group: &Group<'_>, found: &Found<'_>) -> Result<Vec<Option<Sum>>, Trouble> {
-    let mut present = vec![None; group.writes.len()];
-    for row in found.loaded {
-        let entry = super::store::entry(row, group.table.values)?;
-        if let Some(slot) = present.get_mut(place(row)) {
-            *slot = Some(entry);
-        }
-    }
-    let sum = |((_, write), present): (&(usize, &Write), Option<Entry>)| {
-        let Change::Add { by } = write.change else {
-            return None;
-        };
-        let value = tidegate_core::sum(present.as_ref().map(|entry| &*entry.value), by);
-        let change = Change::Put {
-            value: value.unwrap_or_default().to_string().into(),
-            expires_at: present.and_then(|entry| entry.expires_at),
-        };
-        let (table, key, guard) = (write.table, write.key.clone(), write.guard);
-        let put = Write {
-            table,
-            key,
-            change,
-            guard,
-        };
-        Some((put, value))
-    };
-    Ok(group.writes.iter().zip(present).map(sum).collect())
-}
-
-/// Locks the rows, decides as the reference does, then writes.
-async fn exact(
-    common: &Common,
-    plan: &Plan<'_>,
-    lease: &mut Lease<'_>,
-    way: Way,
-) -> Result<(Ticket, Vec<Outcome>), Trouble> {
-    let lock = match way {
-        Way::Alone => &common.lock_alone,
-        Way::OneTrip | Way::Plain | Way::Exact => &common.lock_shared,
-    };
-    let lock = lease.prepare(lock).await?;
-    let issue = lease.prepare(&common.issue).await?;
-    let mut statements = Vec::new();
-    for group in &plan.groups {
-        let sql = &group.table.sql;
-        statements.push((
-            lease.prepare(&sql.lock).await?,
-            lease.prepare(&sql.remembered).await?,
-            match has_sums(group) {
-                true => Some(lease.prepare(&sql.load).await?),
-                false => None,
-            },
-        ));
-    }
-    let now = Moment::at_most(plan.batch.now).end();
-    let tables = tables(plan);
-    let count = i64::try_from(plan.batch.writes.len()).unwrap_or(i64::MAX);
-    let marks: Vec<(Vec<usize>, Vec<Key>)> = plan.groups.iter().map(once_keys).collect();
-    let marks: Vec<(String, Array<'_>, &[usize])> = plan
-        .groups
-        .iter()
-        .zip(&marks)
-        .map(|(group, (places, keys))| {
-            let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
-            (once_name(group.table), Box::new(keys) as _, &**places)
-        })
-        .collect();
-    let keys: Vec<(Array<'_>, Array<'_>)> = plan
-        .groups
-        .iter()
-        .map(|group| {
-            let writes = || group.writes.iter().map(|write| write.1);
-            (
-                plan::keys(group.table, writes().map(|write| &write.key)),
-                plan::key_bytes(writes()),
-            )
-        })
-        .collect();
-    let mut asked: Vec<Asked<'_>> = vec![
-        lease.tell(BEGIN),
-        lease.ask(lock, vec![&LOCK_CLASS, &tables]),
-    ];
-    for (((group, (lock, remembered, load)), (keys, bytes)), (name, once, places)) in
-        plan.groups.iter().zip(statements).zip(&keys).zip(&marks)
-    {
-        asked.push(lease.ask(lock, vec![&**keys, &now]));
-        let name_of = &group.table.name;
-        asked.push(lease.ask(remembered.clone(), vec![&**bytes, name_of]));
-        if !places.is_empty() {
-            asked.push(lease.ask(remembered, vec![&**once, name]));
-        }
-        if let Some(load) = load {
-            asked.push(lease.ask(load, vec![&**keys, &now]));
-        }
-    }
-    // Issued when all rows are locked.
-    asked.push(lease.ask(issue, vec![&count]));
-    let mut answers = pipeline(asked).await?;
-    let ticket = ticket(&answers[1]);
-    let issued = answers.pop().unwrap_or_default();
-    let mut issued = issued.iter().map(|row| version(row, 0));
-    let mut answers = answers[2..].iter().map(Vec::as_slice);
-    let mut next = |is_asked: bool| match is_asked {
-        true => answers.next().unwrap_or_default(),
-        false => &[],
-    };
-    let mut found = Vec::with_capacity(plan.groups.len());
-    for (group, (_, _, places)) in plan.groups.iter().zip(&marks) {
-        found.push(Found {
-            locked: next(true),
-            remembered: next(true),
-            once: next(!places.is_empty()),
-            loaded: next(has_sums(group)),
-        });
-    }
-    let sums = plan.groups.iter().zip(&found);
-    let sums = sums.map(|(group, found)| sums_of(group, found));
-    let sums = sums.collect::<Result<Vec<_>, _>>()?;
-    let mut outcomes = vec![Outcome::Changed; plan.batch.writes.len()];
-    let mut decided = Vec::new();
-    for (((group, found), sums), (_, _, places)) in
-        plan.groups.iter().zip(&found).zip(&sums).zip(&marks)
-    {
-        let issued = &mut issued;
-        let done = decide(group, *found, places, sums, issued, &mut outcomes, way)?;
-        decided.push(done);
-    }
-    write(plan, lease, &decided).await?;
-    Ok((ticket, outcomes))
-}
-
-fn decide<'a>(
-    group: &'a Group<'_>,
-    found: Found<'_>,
-    once_places: &[usize],
-    sums: &'a [Option<Sum>],
-    issued: &mut impl Iterator<Item = Version>,
-    outcomes: &mut [Outcome],
-    way: Way,
-) -> Result<Decided<'a>, Trouble> {
-    let mut rows = vec![None; group.writes.len()];
-    for row in found.locked {
-        if let Some(slot) = rows.get_mut(place(row)) {
-            *slot = Some((version(row, 1), row.get::<_, bool>(2)));
-        }
-    }
-    let mut deleted = vec![None; group.writes.len()];
-    for row in found.remembered {
-        if let Some(slot) = deleted.get_mut(place(row)) {
-            *slot = Some(version(row, 1));
-        }
-    }
-    let mut once = vec![Version::NONE; group.writes.len()];
-    for row in found.once {
-        let at = once_places.get(place(row)).copied();
-        if let Some(slot) = at.and_then(|at| once.get_mut(at)) {
-            *slot = version(row, 1);
-        }
-    }
-    let mut decided = Decided::default();
-    let writes = group.writes.iter().zip(rows).zip(deleted).zip(once);
-    for (((((item, write), row), deleted), once), sum) in writes.zip(sums) {
-        let live = row.filter(|row| row.1).map(|row| row.0);
-        let newest = row.map(|row| row.0).max(deleted).unwrap_or(Version::NONE);
-        let known = Known { live, newest, once };
-        let version = match write.guard.admit(known) {
-            Err(outcome) => {
-                outcomes[*item] = outcome;
-                continue;
-            }
-            Ok(Some(version)) if i64::try_from(version.raw()).is_err() => {
-                let out = StoreError::refused_item(*item, "the version is out of range");
-                return Err(Trouble::Failed(out));
-            }
-            Ok(Some(version)) => version,
-            Ok(None) => {
-                let next = issued.next().unwrap_or(Version::NONE).raw();
-                let next = next.max(newest.raw().saturating_add(1));
-                if i64::try_from(next).is_err() {
-                    let none = StoreError::refused_item(*item, "no version is left for this key");
-                    return Err(Trouble::Failed(none));
-                }
-                Version::from_raw(next)
-            }
-        };
-        let existed = live.is_some();
-        let (write, outcome) = match sum {
-            None => (*write, Outcome::Applied { version, existed }),
-            Some((put, value)) => {
-                let refused = |e: SumError| StoreError::refused_item(*item, e);
-                let added = Outcome::Added {
-                    version,
-                    existed,
-                    value: value.map_err(|e| Trouble::Failed(refused(e)))?,
-                    expires_at: put.expires_at(),
-                };
-                (put, added)
-            }
-        };
-        outcomes[*item] = outcome;
-        if let (Some(key), Some(mark)) = (write.guard.once_key(&write.key), write.guard.version()) {
-            decided.once.push((key, mark));
-        }
-        match (&write.change, row) {
-            (Change::Put { .. } | Change::Add { .. }, Some(_)) => {
-                decided.update.push((write, version));
-            }
-            (Change::Put { .. } | Change::Add { .. }, None) => {
-                decided.insert.push((write, version));
-            }
-            // Somebody may be about to make the row, which nothing but being alone keeps from happening.
-            (Change::Delete, None) if way != Way::Alone => return Err(Trouble::Race),
-            (Change::Delete, row) => {
-                if row.is_some() {
-                    decided.delete.push(write);
-                }
-                if row.is_some() || deleted.is_some() || write.guard != Guard::Always {
-                    decided.remember.push((write, version));
-                }
-            }
-        }
-    }
-    Ok(decided)
-}
-
-/// One statement that is about to be sent, and how many rows it must give.
-struct Sent<'a> {
-    table: &'a str,
-    statement: Statement,
-    arrays: Vec<Array<'a>>,
-    rows: Option<usize>,
-}
-
-async fn write(
-    plan: &Plan<'_>,
-    lease: &mut Lease<'_>,
-    decided: &[Decided<'_>],
-) -> Result<(), Trouble> {
-    let when = Moment::at_most(plan.batch.now);
-    let mut sent = Vec::new();
-    let mut inserted = Vec::new();
-    for (group, decided) in plan.groups.iter().zip(decided) {
-        let sql = &group.table.sql;
-        for (sql, puts) in [
-            (&sql.update, &decided.update),
-            (&sql.insert, &decided.insert),
-        ] {
-            if puts.is_empty() {
-                continue;
-            }
-            let writes: Vec<&Write> = puts.iter().map(|put| put.0).collect();
-            let mut arrays = plan::puts(group.table, &writes);
-            arrays.push(plan::versions(puts.iter().map(|put| put.1)));
-            sent.push(Sent {
-                table: &group.table.name,
-                statement: lease.prepare(sql).await?,
-                arrays,
-                rows: Some(puts.len()),
-            });
-        }
-        if !decided.delete.is_empty() {
-            let keys = decided.delete.iter().map(|write| &write.key);
-            sent.push(Sent {
-                table: &group.table.name,
-                statement: lease.prepare(&sql.delete).await?,
-                arrays: vec![plan::keys(group.table, keys)],
-                rows: Some(decided.delete.len()),
-            });
-        }
-        if !decided.remember.is_empty() {
-            let remember = &decided.remember;
-            sent.push(Sent {
-                table: &group.table.name,
-                statement: lease.prepare(&sql.remember).await?,
-                arrays: vec![
-                    Box::new(group.table.name.as_str()),
-                    plan::key_bytes(remember.iter().map(|write| write.0)),
-                    plan::versions(remember.iter().map(|write| write.1)),
-                    Box::new(when),
-                ],
-                rows: None,
-            });
-        }
-        if !decided.once.is_empty() {
-            let keys: Vec<&[u8]> = decided.once.iter().map(|mark| mark.0.as_bytes()).collect();
-            sent.push(Sent {
-                table: &group.table.name,
-                statement: lease.prepare(&sql.remember).await?,
-                arrays: vec![
-                    Box::new(once_name(group.table)),
-                    Box::new(keys),
-                    plan::versions(decided.once.iter().map(|mark| mark.1)),
-                    Box::new(when),
-                ],
-                rows: None,
-            });
-        }
-        if !decided.insert.is_empty() {
-            // Whoever made and deleted one of these since they were looked for is seen now.
-            let name: Array<'_> = Box::new(group.table.name.as_str());
-            let keys = plan::key_bytes(decided.insert.iter().map(|write| write.0));
-            inserted.push((sent.len(), &decided.insert));
-            sent.push(Sent {
-                table: &group.table.name,
-                statement: lease.prepare(&sql.remembered).await?,
-                arrays: vec![keys, name],
-                rows: None,
-            });
-        }
-    }
-    let lease = &*lease;
-    let asked = sent.iter();
-    let asked = asked.map(|sent| lease.ask(sent.statement.clone(), references(&sent.arrays)));
-    let answers = pipeline(asked.collect()).await?;
-    for (answer, sent) in answers.iter().zip(&sent) {
-        if sent.rows.is_some_and(|rows| rows != answer.len()) {
-            return Err(Trouble::Short(sent.table.to_owned()));
-        }
-    }
-    for (index, writes) in inserted {
-        for row in &answers[index] {
-            if writes
-                .get(place(row))
-                .is_none_or(|write| write.1 <= version(row, 1))
-            {
-                return Err(Trouble::Race);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Answers of statements that are one transaction, under the shared lock of a table.

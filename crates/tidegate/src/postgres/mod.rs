@@ -19,18 +19,24 @@
 //! of their keys. Puts of one table take *one trip*: an upsert that commits by itself, or is undone if anything about
 //! it is not plain (an expired row, a deletion that is newer). What was undone so, and batches of several tables,
 //! take the *plain* way: one upsert per table that leaves aside whatever is not plain, and a look at the remembered
-//! deletions. If anything was left aside, the batch is rolled back and taken the *exact* way: rows are locked, the outcome of every write is decided
-//! here as the reference does it, then written. A row that is not there cannot be locked; if another writer
+//! deletions. So does a flush over rows that are as it left them. If anything was left aside, the batch is rolled
+//! back and taken the *exact* way, as are additions: rows are locked, the outcome of every write is decided here
+//! as the reference does it, then written. A row that is not there cannot be locked; if another writer
 //! made or deleted it in between, or a key that is not there is to be deleted, the batch is taken the exact
 //! way once more *alone*, with the advisory lock held exclusively, where nobody is in between.
 //!
 //! # Beside the tables of classes
 //!
 //! In the first schema of the search path: the sequence `tidegate_version`, `tidegate_meta` (the generation),
-//! `tidegate_tombstone` (versions of deleted keys), `tidegate_session` (how far each connection has come, to tell
+//! `tidegate_tombstone` (versions of deleted keys; under the name of the table and `(once)` the marks of additions
+//! that were applied), `tidegate_session` (how far each connection has come, to tell
 //! what became of a batch whose answer was lost; rows without use are removed after a day) and the function
 //! `tidegate_mark`. They are made at the start if they are missing. A role that is not let into `tidegate_session`
 //! can use the store all the same, with two trips for each batch.
+//!
+//! A table that is made here has the trigger `tidegate_raise`, with a function in the schema of the table: a row that
+//! an UPDATE changes and whose version it leaves as it was gets the next odd version, so that the change is seen. A table
+//! that is there already gets it if `TableSpec::trigger` asks for it.
 //!
 //! # Limits
 //!
@@ -39,13 +45,15 @@
 //! scanned by sorting the table for every page.
 //!
 //! In reading order: [`config`](PostgresConfig), `connect` (connections), `table` (the catalogue), `sql` (the
-//! statements of a table), `plan` (a batch, sorted), `apply` (its transaction), `one_trip` (its one statement),
+//! statements of a table), `plan` (a batch, sorted), `apply` (its transaction), `exact` (the exact way),
+//! `one_trip` (its one statement),
 //! `settle` and `session` (an answer that was lost), `store` (the port), `error`.
 
 mod apply;
 mod config;
 mod connect;
 mod error;
+mod exact;
 mod moment;
 mod one_trip;
 mod plan;

@@ -15,6 +15,7 @@ use super::PostgresConfig;
 use super::apply::{self, Common};
 use super::connect::{Asked, Lease, Parameters, Pool, pipeline};
 use super::error::Trouble;
+use super::exact;
 use super::moment::Moment;
 use super::plan;
 use super::settle;
@@ -403,7 +404,7 @@ impl Store for PostgresStore {
             let now = Moment::at_most(now);
             let end = now.end();
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let once_name = apply::once_name(&table);
+            let once_name = exact::once_name(&table);
             let (table, common, once_name) = (&table, &self.common, &once_name);
             let swept = self.call(move |mut lease| async move {
                 let done = async {

@@ -11,7 +11,10 @@
 //!   between processes that share the file.
 //!
 //! Beside the tables of classes it keeps `tidegate_meta` (the generation and the counter of versions) and
-//! `tidegate_tombstone` (versions of deleted keys).
+//! `tidegate_tombstone` (versions of deleted keys; under the name of the table and `(once)` the marks of additions
+//! that were applied). A table that is made here has a trigger, its own name and `_raise`: a row that others update and
+//! whose version they leave as it was gets the next odd version, so that the change is seen. A table that is there
+//! already gets it if `TableSpec::trigger` asks for it.
 //!
 //! In reading order: [`config`](SqliteConfig), `connect` (files and threads), `table` (the catalogue),
 //! `apply` (a batch), `store` (the port), `error`.
