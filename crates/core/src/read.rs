@@ -318,11 +318,20 @@ fn land(
         let Some(flight) = state.loads.land(&key) else {
             continue;
         };
+        if state.is_writing(key.as_bytes()) && loaded.is_ok() {
+            // The row may be that of the write, which the cache does not serve yet: who is shown it now
+            // would see it before others see what came before it.
+            for reply in flight.replies {
+                if let Err(reply) = state.attach(key.as_bytes(), reply) {
+                    drop(reply.send(Err(Error::closed())));
+                }
+            }
+            continue;
+        }
         let answer = match loaded {
             Ok(entry) => {
                 let quarantined = state.quarantine.contains_key(&key);
-                let writing = state.is_writing(key.as_bytes());
-                if flight.may_fill && !quarantined && !writing {
+                if flight.may_fill && !quarantined {
                     layer.fill(&key, class, entry.as_ref(), Version::NONE);
                 }
                 Ok(store_read(entry))

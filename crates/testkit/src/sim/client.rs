@@ -18,12 +18,13 @@ pub(super) async fn work(world: Arc<World>, gate: Gate, client: usize) -> Vec<Vi
     for number in 0..world.scenario.operations {
         let random = &world.random;
         pause(random.below(4)).await;
-        let kind = match random.below(12) {
+        let kind = match random.below(13) {
             0..2 => Kind::Through,
             2..4 => Kind::Around,
             4..8 => Kind::Back,
             8 => Kind::Small,
             9 => Kind::Memory,
+            10 if world.scenario.deltas => Kind::Delta,
             _ => Kind::Shared,
         };
         if random.chance(0.02) {
@@ -41,6 +42,10 @@ pub(super) async fn work(world: Arc<World>, gate: Gate, client: usize) -> Vec<Vi
         }
         if kind == Kind::Shared && world.scenario.strangers && random.chance(0.15) {
             world.write_outside(key(kind, "", random.below(3))).await;
+            continue;
+        }
+        if kind == Kind::Delta {
+            count(&world, &gate, key(kind, "sum", random.below(2))).await;
             continue;
         }
         if kind != Kind::Shared && random.chance(0.3) {
@@ -171,6 +176,21 @@ async fn add(world: &World, gate: &Gate, key: Key, by: i64) {
         Ok(written)
     };
     write(world, &key, Asked::Add(by), call).await;
+}
+
+/// An operation on a number that reaches the store as additions.
+async fn count(world: &World, gate: &Gate, key: Key) {
+    match world.random.below(6) {
+        0 => read(world, gate, key).await,
+        1 => {
+            gate.evict(key.as_bytes());
+        }
+        _ => {
+            let by = 1 + world.random.below(9) as i64;
+            let call = async { gate.add(&key, by).await.map(|(_, written)| written) };
+            write(world, &key, Asked::Add(by), call).await;
+        }
+    }
 }
 
 /// Somebody looks after the dead letters: retries one or all, edits one, discards one.

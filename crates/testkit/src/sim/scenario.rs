@@ -29,6 +29,8 @@ pub struct Scenario {
     /// The disk says that it has synced what it has not: acknowledged writes may be lost in a crash, and
     /// nothing may be invented.
     pub lying_disk: bool,
+    /// Numbers that reach the store as additions are counted too.
+    pub deltas: bool,
     /// Others write rows of the shared class.
     pub strangers: bool,
     /// A rule turned off.
@@ -45,6 +47,7 @@ impl Scenario {
             operations: 40,
             lives: 3,
             lying_disk: false,
+            deltas: false,
             strangers: true,
             mutation: None,
         }

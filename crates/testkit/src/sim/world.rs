@@ -28,16 +28,19 @@ pub(super) enum Kind {
     Memory,
     /// Write-back, with rows that others write too.
     Shared,
+    /// Write-back of numbers, which reach the store as additions.
+    Delta,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Through,
         Self::Around,
         Self::Back,
         Self::Small,
         Self::Memory,
         Self::Shared,
+        Self::Delta,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -48,6 +51,7 @@ impl Kind {
             Self::Small => "small",
             Self::Memory => "memory",
             Self::Shared => "shared",
+            Self::Delta => "delta",
         }
     }
 
@@ -172,6 +176,7 @@ impl World {
             Kind::Back => back().batch(4),
             Kind::Memory => back().durability(Durability::Memory),
             Kind::Shared => back(),
+            Kind::Delta => back().delta(true),
             Kind::Small => {
                 let when_full = match self.random.below(3) {
                     0 => WhenFull::Block,
