@@ -58,19 +58,19 @@ impl Left {
         let mut parts = Vec::new();
         if self.journal.entries > 0 {
             parts.push(format!(
-                "{} are in the journal {journal}, and the next start goes on with them",
+                "{} in the journal {journal}, with which the next start goes on",
                 self.journal.text("dirty entry", "dirty entries")
             ));
         }
         if self.dead_letters.entries > 0 {
             parts.push(format!(
-                "{} are kept in the journal {journal}: see `tidegate dead-letters list` after the next start",
+                "{} kept in the journal {journal}: see `tidegate dead-letters list` after the next start",
                 self.dead_letters.text("dead letter", "dead letters")
             ));
         }
         if self.lost.entries > 0 {
             parts.push(format!(
-                "{} of classes with durability memory are lost",
+                "{} of classes with durability memory, which nothing else had: lost",
                 self.lost.text("dirty entry", "dirty entries")
             ));
         }

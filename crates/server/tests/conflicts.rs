@@ -9,6 +9,8 @@ use tidegate_resp::Reply;
 use tidegate_testkit::servers::Postgres;
 
 const CLASSES: &str = "
+    [journal]
+    segment = '256KiB'
     [[class]]
     name = 'store'
     keys = 'store:*'

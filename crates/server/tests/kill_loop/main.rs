@@ -47,7 +47,10 @@ const POINTS: [(&str, u64); 9] = [
 /// How long a round may go on without reaching its point, before it is ended from outside.
 const ROUND: Duration = Duration::from_millis(2500);
 
+/// Small segments, so that there are many and starts are quick.
 const CLASSES: &str = "
+    [journal]
+    segment = '256KiB'
     [[class]]
     name = 'session'
     keys = 'session:*'
