@@ -34,11 +34,8 @@ pub(super) fn settle(
                 }
             }
             Ok(outcome) => {
-                // Of a repeated claim it is known that it is there, and of a sum no more than that.
-                let row = match outcome.version() {
-                    None if claim.is_sum() => None,
-                    version => Some(version.unwrap_or(claim.version)),
-                };
+                // A claim that was there already left the row with its version, unless others came after it.
+                let row = outcome.version().unwrap_or(claim.version);
                 state.dirty.stored(&claim, row);
                 clean(layer, &mut state, &claim);
                 if claim.is_sum() {

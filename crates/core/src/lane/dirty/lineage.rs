@@ -168,10 +168,10 @@ impl Lineage {
         (Change::Add { by }, last, guard)
     }
 
-    /// The store has what was sent under this version; the row has `row` now, if that is known.
-    pub(super) fn stored(&mut self, version: Version, row: Option<Version>) {
+    /// The store has what was sent under this version, and the row has `row`.
+    pub(super) fn stored(&mut self, version: Version, row: Version) {
         self.sums.retain(|sum| sum.version > version);
-        self.base = row;
+        self.base = Some(row);
         self.tried.clear();
         self.restored = None;
     }
@@ -209,7 +209,7 @@ impl Lineage {
 
     /// The mark of the store: sums up to it are applied. The others of a claim up to `version` are not.
     pub(super) fn marked(&mut self, mark: Version, version: Version) {
-        self.sums.retain(|sum| sum.version > mark);
+        self.stored(mark, mark);
         self.failed(version, true, false);
     }
 
@@ -339,7 +339,7 @@ mod tests {
             claim(&mut entry),
             (Change::Add { by: 4 }, at(6), once(6, 6))
         );
-        entry.stored(at(6), Some(at(6)));
+        entry.stored(at(6), at(6));
         assert!(!entry.needs(Lsn(6)));
     }
 
@@ -359,7 +359,7 @@ mod tests {
         let mut entry = then(entry, 2, DirtyState::Claimed, over(0));
         entry.failed(at(2), true, true);
         assert!(matches!(claim(&mut entry), (Change::Add { by: 1 }, ..)));
-        entry.stored(at(2), Some(at(7)));
+        entry.stored(at(2), at(7));
         let guard = Guard::Flush {
             base: Some(at(7)),
             version: at(99),
@@ -409,7 +409,7 @@ mod tests {
         entry.add(sum(2));
         let (_, version, _) = claim(&mut entry);
         assert_eq!(version, Version::compose(1, 2));
-        entry.stored(version, None);
+        entry.stored(version, version);
         let (_, version, _) = claim(&mut entry);
         assert_eq!(version, Version::compose(2, 2));
     }
@@ -419,7 +419,7 @@ mod tests {
         let entry = added(i64::MAX, 2);
         let mut entry = then(entry, 2, DirtyState::Waiting, added(i64::MAX, 4));
         assert_eq!(claim(&mut entry).0, Change::Add { by: i64::MAX });
-        entry.stored(at(2), None);
+        entry.stored(at(2), at(2));
         assert_eq!(claim(&mut entry).1, at(4));
     }
 }

@@ -18,8 +18,8 @@ impl Dirty {
         (entry.state == DirtyState::Claimed).then_some(entry)
     }
 
-    /// The store has the claim; the row has `row` now, if that is known. What comes next goes over that.
-    pub(crate) fn stored(&mut self, claim: &Claim, row: Option<Version>) {
+    /// The store has the claim, and the row this version. What comes next goes over that.
+    pub(crate) fn stored(&mut self, claim: &Claim, row: Version) {
         if let Some(entry) = self.claimed_mut(claim) {
             entry.lineage.stored(claim.version, row);
         }
