@@ -45,9 +45,14 @@ impl DirtyBudget {
     /// Takes room for one entry of so many bytes, if there is room. A write larger than the whole bound is
     /// admitted when nothing else is, for it would otherwise never be.
     pub(crate) fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Admitted> {
-        self.try_take_bytes(bytes).then_some(())?;
-        if self.entries.fetch_add(1, Ordering::SeqCst) >= self.entries_max {
-            self.release(bytes, 1);
+        let room = |used| (used < self.entries_max).then_some(used + 1);
+        self.entries
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, room)
+            .ok()?;
+        if !self.try_take_bytes(bytes) {
+            // Nobody is woken: whoever waits would wake itself, over and over. What is in the way is dirty and
+            // wakes them when it goes.
+            self.entries.fetch_sub(1, Ordering::SeqCst);
             return None;
         }
         Some(self.admitted(bytes))

@@ -1,8 +1,8 @@
 //! What grows has a bound, what is on its way counts, and what happens at the bound is chosen.
 
 use futures_util::future::join_all;
-use tidegate_core::{ErrorKind, State, WhenFull};
-use tidegate_testkit::sim::StoreFaults;
+use tidegate_core::{ErrorKind, State, WhenFull, WhenJournalFails};
+use tidegate_testkit::sim::{JournalFaults, StoreFaults};
 
 use crate::back;
 use crate::world::{World, ms, pass, text};
@@ -122,4 +122,102 @@ async fn an_outage_leaves_nothing_behind_when_it_is_over() {
         world.disk.len()
     );
     assert!(gate.audit().is_empty(), "{:?}", gate.audit());
+}
+
+/// tapdata/tapdata#3283: a queue without a bound and retries without an end took all memory, and its users
+/// built marks outside of it.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_hours_keeps_no_more_bytes_and_entries_than_the_class_says() {
+    let world = World::new();
+    let class = back()
+        .dirty_bytes_max(100_000, WhenFull::Reject)
+        .dirty_entries_max(50);
+    let gate = world.gate([class]).await;
+    world.set_down(true);
+    for hour in 0..6 {
+        for i in 0..100 {
+            let key = format!("b:{}", world.random.below(10_000));
+            let written = gate.set(key, vec![7; 100 * (1 + i % 40)]).await;
+            assert!(written.is_ok() || hour > 0 || i > 10);
+            let stats = &gate.stats().classes[0];
+            assert!(stats.dirty_bytes <= 100_000, "{stats:?}");
+            assert!(stats.dirty_entries <= 50, "{stats:?}");
+        }
+        pass(ms(3_600_000)).await;
+    }
+    world.set_down(false);
+    assert!(gate.flush(ms(60_000)).await.unwrap().is_complete());
+    gate.set("b:again", "v").await.unwrap();
+}
+
+/// hazelcast/hazelcast#7231: a full queue could only fail the put, with an exception out of nowhere.
+#[tokio::test(start_paused = true)]
+async fn what_happens_when_there_is_no_room_is_chosen_by_the_class() {
+    for when_full in [WhenFull::Block, WhenFull::Reject, WhenFull::WriteThrough] {
+        let world = World::new();
+        let class = back()
+            .linger(ms(3_600_000))
+            .dirty_entries_max(6)
+            .block_timeout(ms(500))
+            .when_full(when_full);
+        let gate = world.gate([class]).await;
+        let mut faults = StoreFaults::none(ms(1));
+        if when_full != WhenFull::WriteThrough {
+            faults.unavailable = 1.0;
+        }
+        world.store.set_faults(faults);
+        let mut last = None;
+        for i in 0..20 {
+            let before = gate.now();
+            last = Some((
+                gate.set(format!("b:{i}"), "v").await,
+                gate.now().since(before),
+            ));
+        }
+        let (written, waited) = last.unwrap();
+        match when_full {
+            WhenFull::WriteThrough => {
+                assert!(written.is_ok(), "{written:?}");
+                assert_eq!(text(&gate, "b:19").await.as_deref(), Some("v"));
+            }
+            _ => {
+                let error = written.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+                assert_eq!(waited >= ms(500), when_full == WhenFull::Block);
+            }
+        }
+        world.set_down(false);
+        assert!(gate.flush(ms(60_000)).await.unwrap().is_complete());
+        assert_eq!(world.value("b", "b:0").as_deref(), Some("v"));
+    }
+}
+
+/// hazelcast/hazelcast#7519: there was no going on through the store where the cache could not take writes.
+#[tokio::test(start_paused = true)]
+async fn a_class_may_go_on_through_the_store_when_its_journal_fails() {
+    for (then, goes_on) in [
+        (WhenJournalFails::Refuse, false),
+        (WhenJournalFails::WriteThrough, true),
+    ] {
+        let world = World::new();
+        let faults = JournalFaults {
+            sync_max: ms(1),
+            fail: 1.0,
+            full: 0.0,
+            answers_early: false,
+        };
+        let class = back().when_journal_fails(then);
+        let gate = world
+            .builder_with(faults)
+            .class(class)
+            .open()
+            .await
+            .unwrap();
+        // The first one finds out.
+        drop(gate.set("b:1", "v").await);
+        let second = gate.set("b:2", "v").await;
+        assert_eq!(second.is_ok(), goes_on, "{second:?}");
+        assert_eq!(world.row("b", "b:2").is_some(), goes_on);
+        assert_eq!(text(&gate, "b:2").await.is_some(), goes_on);
+    }
 }
