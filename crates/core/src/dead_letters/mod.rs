@@ -251,13 +251,16 @@ pub(crate) async fn record_outlived(layer: &Layer, lane: &Lane) {
     }
 }
 
+/// The place of the last record, and what keeps older ones until it is durable.
+type Submitted = (Lsn, Vec<Pin>);
+
 /// Submits the records of some letters that the journal does not know, under the lane's lock, so that their
 /// order in the journal is the order in which things happened.
 fn submit(
     layer: &Layer,
     state: &mut LaneState,
     journal: &dyn Journal,
-) -> Result<Option<(Lsn, Vec<Pin>)>, (JournalError, Vec<Bytes>)> {
+) -> Result<Option<Submitted>, (JournalError, Vec<Bytes>)> {
     let keys = state.dirty.unrecorded_letters(BATCH);
     let mut records = Vec::with_capacity(keys.len());
     for key in &keys {

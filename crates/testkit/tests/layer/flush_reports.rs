@@ -12,10 +12,12 @@ fn back(name: &str) -> Class {
 }
 
 fn of(class: &str, flushed: u64, left: u64, parked: u64) -> ClassFlush {
-    let mut report = ClassFlush::default();
-    report.class = class.to_owned();
-    (report.flushed, report.left, report.parked) = (flushed, left, parked);
-    report
+    ClassFlush {
+        class: class.to_owned(),
+        flushed,
+        left,
+        parked,
+    }
 }
 
 #[tokio::test(start_paused = true)]
