@@ -25,8 +25,14 @@ use crate::read::load_apart;
 use crate::strategy::commit::Committed;
 use crate::version::Version;
 
-/// The rows that merge functions are to be shown, by key.
-pub(crate) type Rows = HashMap<Key, Option<Entry>>;
+/// What merge functions made of conflicts, by key.
+pub(crate) type Merged = HashMap<Key, Result<Resolved, &'static str>>;
+
+/// What a merge function made of two states, and the version of the row it was shown.
+pub(crate) struct Resolved {
+    change: Change,
+    row: Option<Version>,
+}
 
 /// What became of a conflict.
 pub(crate) enum Decision {
@@ -38,25 +44,45 @@ pub(crate) enum Decision {
     Later,
 }
 
-/// Loads the rows of claims that met a conflict and whose class merges.
-pub(crate) async fn rows(layer: &Layer, claims: &[Claim], committed: &[Committed]) -> Rows {
-    let merges = |(claim, committed): &(&Claim, &Committed)| {
-        matches!(committed, Ok(Outcome::Conflict { .. }))
+/// Loads the rows of claims that met a conflict and whose class merges, and lets its function make one of the
+/// two. Under no lock, for it is a function of the application.
+pub(crate) async fn merge(layer: &Layer, claims: &[Claim], committed: &[Committed]) -> Merged {
+    let mut merging = Vec::new();
+    for (claim, committed) in claims.iter().zip(committed) {
+        if let Conflict::Merge(merge) = &layer.class(claim.class).conflict
+            && matches!(committed, Ok(Outcome::Conflict { .. }))
             && !claim.is_sum()
-            && matches!(layer.class(claim.class).conflict, Conflict::Merge(_))
-    };
-    let keys = claims.iter().zip(committed).filter(merges);
-    let keys: Vec<(Key, usize)> = keys
+        {
+            merging.push((claim, merge));
+        }
+    }
+    if merging.is_empty() {
+        return Merged::new();
+    }
+    let keys: Vec<(Key, usize)> = merging
+        .iter()
         .map(|(claim, _)| (claim.key.clone(), claim.class))
         .collect();
-    if keys.is_empty() {
-        return Rows::new();
+    let rows = load_apart(layer, &keys).await;
+    let now = layer.clock.now();
+    let mut merged = Merged::new();
+    for ((claim, merge), row) in merging.into_iter().zip(rows) {
+        let Ok(row) = row else { continue };
+        let ours = claim.change.to_entry(claim.version);
+        let ours = ours.filter(|entry| !entry.is_expired(now));
+        let made = AssertUnwindSafe(|| merge.merge(&claim.key, row.as_ref(), ours.as_ref()));
+        let made = match catch_unwind(made) {
+            Err(_) => Err("the merge function panicked"),
+            Ok(change) => absolute(change, row.as_ref())
+                .map(|change| Resolved {
+                    change,
+                    row: row.map(|row| row.version),
+                })
+                .ok_or("the merge function adds to what is no whole number"),
+        };
+        merged.insert(claim.key.clone(), made);
     }
-    let found = load_apart(layer, &keys).await;
-    let found = keys.into_iter().zip(found);
-    found
-        .filter_map(|((key, _), row)| Some((key, row.ok()?)))
-        .collect()
+    merged
 }
 
 /// Decides on a claim that met a row of version `newest`. Called under the lane's lock.
@@ -65,7 +91,7 @@ pub(crate) fn decide(
     state: &mut LaneState,
     claim: &Claim,
     newest: Version,
-    rows: &Rows,
+    merged: &mut Merged,
 ) -> Decision {
     if claim.is_sum() {
         // A part of it was applied before.
@@ -89,24 +115,15 @@ pub(crate) fn decide(
             write_over(layer, state, claim, claim.change.clone(), newest);
             Decision::Again
         }
-        Conflict::Merge(merge) => {
-            let Some(row) = rows.get(&claim.key) else {
-                return Decision::Later;
-            };
-            let now = layer.clock.now();
-            let ours = claim.change.to_entry(claim.version);
-            let ours = ours.filter(|entry| !entry.is_expired(now));
-            let merged = AssertUnwindSafe(|| merge.merge(&claim.key, row.as_ref(), ours.as_ref()));
-            let Ok(change) = catch_unwind(merged) else {
-                return Decision::Lost("the merge function panicked".into());
-            };
-            let Some(change) = absolute(change, row.as_ref()) else {
-                return Decision::Lost("the merge function adds to what is no whole number".into());
-            };
-            let met = row.as_ref().map_or(newest, |row| row.version);
-            write_over(layer, state, claim, change, met);
-            Decision::Again
-        }
+        Conflict::Merge(_) => match merged.remove(&claim.key) {
+            None => Decision::Later,
+            Some(Err(why)) => Decision::Lost(why.into()),
+            Some(Ok(resolved)) => {
+                let met = resolved.row.unwrap_or(newest);
+                write_over(layer, state, claim, resolved.change, met);
+                Decision::Again
+            }
+        },
     }
 }
 

@@ -47,12 +47,12 @@ pub(super) async fn round(
     } else {
         permit.answered(layer.clock.elapsed());
     }
-    let rows = conflict::rows(layer, &claims, &committed).await;
+    let merged = conflict::merge(layer, &claims, &committed).await;
     let failure = settle(
         layer,
         lane,
         claims.into_iter().zip(committed).collect(),
-        &rows,
+        merged,
     );
     dead_letters::record(layer, lane).await;
     keeper::trim(layer).await;

@@ -1,6 +1,6 @@
 //! What follows a batch: each claim gets its end, under the lane's lock.
 
-use crate::conflict::{self, Decision, Rows};
+use crate::conflict::{self, Decision, Merged};
 use crate::dead_letters::{DeadLetterReason, Refusal};
 use crate::entry::Entry;
 use crate::lane::{Claim, Lane, LaneState};
@@ -15,7 +15,7 @@ pub(super) fn settle(
     layer: &Layer,
     lane: &Lane,
     claims: Vec<(Claim, Committed)>,
-    rows: &Rows,
+    mut merged: Merged,
 ) -> Option<StoreError> {
     let mut failure = None;
     let mut stored = 0;
@@ -24,7 +24,7 @@ pub(super) fn settle(
     for (claim, committed) in claims {
         match committed {
             Ok(Outcome::Conflict { newest }) => {
-                match conflict::decide(layer, &mut state, &claim, newest, rows) {
+                match conflict::decide(layer, &mut state, &claim, newest, &mut merged) {
                     Decision::Again => {}
                     Decision::Lost(why) => lost(layer, &mut state, &claim, newest, &why),
                     Decision::Later => {
