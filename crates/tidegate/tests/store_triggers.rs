@@ -2,12 +2,15 @@
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 #![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
+use std::time::Duration;
+
 use tidegate::postgres::{PostgresConfig, PostgresStore};
 use tidegate::sqlite::{SqliteConfig, SqliteStore};
+use tidegate_core::memory::MemoryJournal;
 use tidegate_core::port::{
     Batch, Columns, Guard, Outcome, Store, StoreError, TableId, TableSpec, Timestamp, Write,
 };
-use tidegate_core::{Change, Version};
+use tidegate_core::{Change, Class, Strategy, Version};
 use tidegate_testkit::servers::Postgres;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -214,4 +217,50 @@ async fn a_trigger_that_may_not_be_made_is_refused_by_name() {
     // Without it the table is used as it is, and the connection is fit for use.
     store.open_table(&there_already(false)).await.unwrap();
     store.ping().await.unwrap();
+}
+
+/// A counter that this process and others add to, over a real database.
+async fn check_counted(store: impl Store, sql: Sql<'_>, add: &str) {
+    let class = Class::new("n", "n:*").strategy(Strategy::WriteBack);
+    let gate = tidegate::builder()
+        .store(store)
+        .journal(MemoryJournal::new())
+        .class(class.delta(true))
+        .open()
+        .await
+        .unwrap();
+    let deadline = Duration::from_secs(10);
+    for round in 1..=5 {
+        for _ in 0..10 {
+            gate.add("n:1", 1).await.unwrap();
+        }
+        assert!(gate.flush(deadline).await.unwrap().is_complete());
+        sql(add);
+        // What others added shows with the next flush.
+        gate.add("n:1", 0).await.unwrap();
+        assert!(gate.flush(deadline).await.unwrap().is_complete());
+        let value = gate.get("n:1").await.unwrap().unwrap();
+        assert_eq!(value, (110 * round).to_string());
+    }
+    assert!(gate.drain(deadline).await.unwrap().is_complete());
+}
+
+#[tokio::test]
+async fn a_counter_that_others_add_to_is_exact_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, other) = sqlite(&folder).await;
+    let sql = |sql: &str| other.execute_batch(sql).unwrap();
+    let add = "update n set value = cast(cast(value as integer) + 100 as text)";
+    check_counted(store, &sql, add).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_counter_that_others_add_to_is_exact_in_postgresql() {
+    let database = Postgres::shared().fresh_database();
+    let store = postgres(&database).await;
+    let sql = |sql: &str| {
+        Postgres::shared().sql(&database, sql);
+    };
+    let add = "update n set value = (value::bigint + 100)::text";
+    check_counted(store, &sql, add).await;
 }
