@@ -146,7 +146,8 @@ impl Recovered {
             version: record.version,
             by,
             lsn: Some(lsn),
-            fate: Fate::Waiting,
+            // An earlier life may have sent it.
+            fate: Fate::Unknown,
         });
         let mut sums = Vec::new();
         if let Some(sum) = sum {

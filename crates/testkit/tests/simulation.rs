@@ -17,7 +17,7 @@ fn seeds() -> std::ops::Range<u64> {
     if let Some(seed) = number("TIDEGATE_SIM_SEED") {
         return seed..seed + 1;
     }
-    0..number("TIDEGATE_SIM_SEEDS").unwrap_or(1500)
+    0..number("TIDEGATE_SIM_SEEDS").unwrap_or(1000)
 }
 
 fn fail(seed: u64, report: &Report) {

@@ -47,7 +47,7 @@ impl Scenario {
             operations: 40,
             lives: 3,
             lying_disk: false,
-            deltas: false,
+            deltas: true,
             strangers: true,
             mutation: None,
         }

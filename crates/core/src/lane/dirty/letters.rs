@@ -198,7 +198,8 @@ impl Dirty {
         }
         let unrecorded = self
             .letters_after(None)
-            .filter(|(_, _, letter)| letter.unrecorded);
+            // One that no single record can stand for keeps the records it has.
+            .filter(|(_, entry, letter)| letter.unrecorded && entry.lineage.is_movable(true));
         let keys: Vec<Key> = unrecorded
             .take(limit)
             .map(|(key, ..)| key.clone())

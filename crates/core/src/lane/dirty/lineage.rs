@@ -196,11 +196,13 @@ impl Lineage {
         }
     }
 
-    /// The store refused a sum: nothing of it is there.
+    /// The store refused a sum: nothing of this try is there. What an earlier one did, if its fate is unknown,
+    /// stays unknown.
     pub(super) fn refused(&mut self, version: Version) {
         match self.additive {
             true => {
-                let sums = self.sums.iter_mut().filter(|sum| sum.version <= version);
+                let sent = |sum: &&mut Sum| sum.version <= version && sum.fate == Fate::Sent;
+                let sums = self.sums.iter_mut().filter(sent);
                 sums.for_each(|sum| sum.fate = Fate::Waiting);
             }
             false => self.sums.retain(|sum| sum.version > version),
@@ -244,8 +246,9 @@ impl Lineage {
         }
         match (self.sums.as_slice(), parked) {
             ([one], _) => Some(*one),
-            // What is refused is not there, so it does not matter any more where it was cut.
-            ([first, .., last], true) => {
+            // What is refused and was not sent before is not there, so it does not matter any more where it
+            // was cut.
+            ([first, .., last], true) if self.sums.iter().all(|sum| sum.fate == Fate::Waiting) => {
                 let by = self
                     .sums
                     .iter()
