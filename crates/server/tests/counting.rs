@@ -1,7 +1,5 @@
 //! Fifty connections count on one key: no increment is lost and none happens twice, whatever the strategy.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
-
 mod support;
 
 use support::{Folder, bulk, ok};
