@@ -30,6 +30,7 @@ const RUN: Duration = Duration::from_millis(1_500);
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let raw = RawFile::new()?;
     let redis = RedisPair::start();
     println!(
         "{:>5}  {:>10}  {:>7}  {:>10}  {:>12}  {:>9}  {:>14}  {:>16}",
@@ -45,8 +46,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for tasks in [1, 16, 128] {
         let mut rates = Rates::default();
         for _ in 0..ROUNDS {
-            let (rate, group) = journal(tasks)?;
-            let raw = raw(group)?;
+            // Kept until both are measured: a file system that frees blocks syncs slowly for a while.
+            let folder = tempfile::tempdir_in(where_to_measure())?;
+            let (rate, group) = journal(folder.path(), tasks)?;
+            let raw = raw.measure(group)?;
+            drop(folder);
             rates.appends.push(rate);
             rates.groups.push(group);
             rates.raws.push(raw);
@@ -155,11 +159,10 @@ fn where_to_measure() -> PathBuf {
 }
 
 /// Acknowledged appends a second, and how many shared a sync.
-fn journal(tasks: usize) -> Result<(f64, f64), Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir_in(where_to_measure())?;
+fn journal(folder: &Path, tasks: usize) -> Result<(f64, f64), Box<dyn std::error::Error>> {
     let disk = CountingDisk::default();
     let syncs = Arc::clone(&disk.syncs);
-    let mut config = JournalConfig::new(folder.path());
+    let mut config = JournalConfig::new(folder);
     config.segment_bytes = SEGMENT_BYTES;
     let journal = Arc::new(FileJournal::open_on(config, Arc::new(disk))?);
     let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
@@ -196,32 +199,46 @@ fn journal(tasks: usize) -> Result<(f64, f64), Box<dyn std::error::Error>> {
     Ok((count as f64 / seconds, count as f64 / groups as f64))
 }
 
-/// Records a second of one thread that writes and syncs groups of this many.
-fn raw(group: f64) -> Result<f64, Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir_in(where_to_measure())?;
-    let file = File::options()
-        .create_new(true)
-        .write(true)
-        .open(folder.path().join("raw"))?;
-    let zeros = vec![0; 1 << 20];
-    for piece in 0..SEGMENT_BYTES >> 20 {
-        file.write_all_at(&zeros, piece << 20)?;
-    }
-    file.sync_data()?;
-    let bytes = vec![7; (group * (RECORD_BYTES as f64 + 16.0)) as usize + 48];
-    let start = now();
-    let mut groups = 0_u64;
-    let mut offset = 0;
-    while start.elapsed() < RUN {
-        file.write_all_at(&bytes, offset)?;
-        file.sync_data()?;
-        groups += 1;
-        offset += bytes.len() as u64;
-        if offset + bytes.len() as u64 > SEGMENT_BYTES {
-            offset = 0;
+/// A file filled ahead.
+struct RawFile {
+    file: File,
+    _folder: tempfile::TempDir,
+}
+
+impl RawFile {
+    fn new() -> io::Result<Self> {
+        let folder = tempfile::tempdir_in(where_to_measure())?;
+        let mut options = File::options();
+        let file = options.create_new(true).write(true);
+        let file = file.open(folder.path().join("raw"))?;
+        let zeros = vec![0; 1 << 20];
+        for piece in 0..SEGMENT_BYTES >> 20 {
+            file.write_all_at(&zeros, piece << 20)?;
         }
+        file.sync_all()?;
+        Ok(Self {
+            file,
+            _folder: folder,
+        })
     }
-    Ok(groups as f64 * group / start.elapsed().as_secs_f64())
+
+    /// Records a second of one thread that writes and syncs groups of this many.
+    fn measure(&self, group: f64) -> io::Result<f64> {
+        let bytes = vec![7; (group * (RECORD_BYTES as f64 + 16.0)) as usize + 48];
+        let start = now();
+        let mut groups = 0_u64;
+        let mut offset = 0;
+        while start.elapsed() < RUN {
+            self.file.write_all_at(&bytes, offset)?;
+            self.file.sync_data()?;
+            groups += 1;
+            offset += bytes.len() as u64;
+            if offset + bytes.len() as u64 > SEGMENT_BYTES {
+                offset = 0;
+            }
+        }
+        Ok(groups as f64 * group / start.elapsed().as_secs_f64())
+    }
 }
 
 /// The real disk, with a count of the syncs of files.
