@@ -80,6 +80,16 @@ impl DirtyBudget {
         self.admitted(bytes)
     }
 
+    /// One entry is no more, of so many bytes; the room of these is given back with what is returned.
+    pub(crate) fn give_later(self: &Arc<Self>, bytes: u64) -> Admitted {
+        self.release(0, 1);
+        Admitted {
+            budget: Arc::clone(self),
+            bytes,
+            entries: 0,
+        }
+    }
+
     fn admitted(self: &Arc<Self>, bytes: u64) -> Admitted {
         Admitted {
             budget: Arc::clone(self),
@@ -198,6 +208,11 @@ pub(crate) struct Admitted {
 impl Admitted {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// True if it is room under this bound.
+    pub(crate) fn is_of(&self, budget: &Arc<DirtyBudget>) -> bool {
+        Arc::ptr_eq(&self.budget, budget)
     }
 
     /// Adds the room of `other`, which is of the same class.

@@ -1,6 +1,6 @@
 //! Checking the layer's own bookkeeping (invariant I8: what is dirty is what is counted as dirty).
 
-use crate::layer::Layer;
+use crate::layer::{ClassState, Layer};
 
 /// What does not add up, in words; nothing if all is well. Exact only while no write is under way.
 pub(super) fn audit(layer: &Layer) -> Vec<String> {
@@ -22,6 +22,12 @@ pub(super) fn audit(layer: &Layer) -> Vec<String> {
             *bytes += entry.bytes(key);
             if layer.lane_index(key.as_bytes()) != index {
                 wrong.push(format!("lane {index}: key '{key}' belongs to another lane"));
+            }
+        }
+        for room in state.dirty.kept_rooms() {
+            let of = |state: &ClassState| room.is_of(&state.budget);
+            if let Some(class) = layer.states.iter().position(of) {
+                counted[class].1 += room.bytes();
             }
         }
         let needed = state.journal_needed_from();

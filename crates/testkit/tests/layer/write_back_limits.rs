@@ -372,3 +372,32 @@ async fn what_a_json_column_cannot_hold_is_refused_before_it_is_acknowledged() {
     }
     gate.delete("b:1").await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_to_a_stalled_store_counts_until_it_is_there() {
+    let world = World::new();
+    let class = back().dirty_bytes_max(15_000, WhenFull::Reject);
+    let gate = world.gate([class]).await;
+    let mut faults = StoreFaults::none(ms(1_000));
+    faults.stall = 1.0;
+    world.store.set_faults(faults);
+    let ten = (0..10).map(|key| (format!("b:{key}"), vec![1; 1_000]));
+    gate.set_many(ten).await.unwrap();
+    // Some are on their way, and their values in memory, whatever is written over them.
+    pass(ms(100)).await;
+    let mut over = 0;
+    for key in 0..10 {
+        match gate.set(format!("b:{key}"), vec![2; 1_000]).await {
+            Ok(_) => over += 1,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Overloaded),
+        }
+    }
+    assert!((1..10).contains(&over), "{over} of ten were taken over");
+    // Over what is not on its way itself a write makes nothing worse.
+    gate.set("b:0", vec![3; 1_000]).await.unwrap();
+    assert!(gate.audit().is_empty(), "{:?}", gate.audit());
+    world.set_down(false);
+    assert!(gate.flush(ms(60_000)).await.unwrap().is_complete());
+    assert!(gate.audit().is_empty(), "{:?}", gate.audit());
+    gate.set("b:9", vec![4; 14_000]).await.unwrap();
+}

@@ -12,8 +12,10 @@ mod records;
 mod sent;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::Admitted;
 use crate::dead_letters::DeadLetterReason;
 use crate::entry::Change;
 use crate::hash::Hasher;
@@ -107,6 +109,15 @@ pub(crate) struct Front {
     pub(crate) urgent: bool,
 }
 
+/// What is kept of an entry that was written again while its claim is out.
+#[derive(Clone)]
+struct Overtaken {
+    /// The turn of the first such write. A flush that is asked for after it waits for it.
+    turn: u64,
+    /// The room of what is on its way: its bytes are in memory until the claim ends. Dropped, it is given back.
+    room: Option<Arc<Admitted>>,
+}
+
 /// See the [module](self). Invariants (I8): a key is in `ready` if and only if its state is
 /// [`DirtyState::Waiting`], its turn is in `claimed` if and only if it is [`DirtyState::Claimed`], and one
 /// that is [`DirtyState::Parked`] has a letter.
@@ -121,9 +132,8 @@ pub(crate) struct Dirty {
     has_unrecorded: bool,
     /// Letters in the journal that are no more, and of whose keys it has no newer record.
     outlived: BTreeMap<Key, Version>,
-    /// Of entries written again while their claim is out: the turn of the first such write. A flush that is
-    /// asked for after it waits for it.
-    overtaken: HashMap<Key, u64, Hasher>,
+    /// Entries written again while their claim is out.
+    overtaken: HashMap<Key, Overtaken, Hasher>,
     records: Records,
     /// Bytes of keys and values that have a record.
     recorded_bytes: u64,
@@ -221,7 +231,8 @@ impl Dirty {
                 entry.state = DirtyState::Claimed;
                 if !self.overtaken.contains_key(&key) {
                     let turn = self.take_turn();
-                    self.overtaken.insert(key.clone(), turn);
+                    self.overtaken
+                        .insert(key.clone(), Overtaken { turn, room: None });
                 }
                 if class != entry.class {
                     self.of_class(class).claimed.remove(&turn);
@@ -255,7 +266,8 @@ impl Dirty {
     fn own_turn(&mut self, key: &Key) -> u64 {
         let claimed = self.entries.get(key).map(|entry| entry.turn);
         // Without such a write what is left keeps its place: it is as old as what was claimed.
-        match self.overtaken.remove(key).or(claimed) {
+        let overtaken = self.overtaken.remove(key).map(|overtaken| overtaken.turn);
+        match overtaken.or(claimed) {
             Some(turn) => turn,
             None => self.take_turn(),
         }
@@ -265,7 +277,31 @@ impl Dirty {
     /// stored, or one that replaced it.
     pub(crate) fn own_turn_of(&self, key: &Key) -> Option<u64> {
         let entry = self.entries.get(key)?;
-        Some(self.overtaken.get(key).copied().unwrap_or(entry.turn))
+        let overtaken = self.overtaken.get(key);
+        Some(overtaken.map_or(entry.turn, |overtaken| overtaken.turn))
+    }
+
+    /// What an entry that was just replaced took of its class's room: kept until its claim ends if it is on its
+    /// way to the store, given back at once otherwise.
+    pub(crate) fn give_back(&mut self, key: &Key, room: Admitted) {
+        // Only the first write after the claim replaces what is on its way.
+        if let Some(overtaken) = self.overtaken.get_mut(key)
+            && overtaken.room.is_none()
+        {
+            overtaken.room = Some(Arc::new(room));
+        }
+    }
+
+    /// The room kept for what is on its way and no entry any more.
+    pub(crate) fn kept_rooms(&self) -> impl Iterator<Item = &Admitted> {
+        let overtaken = self.overtaken.values();
+        overtaken.filter_map(|overtaken| overtaken.room.as_deref())
+    }
+
+    /// True if a write of this key puts nothing in the place of what is there: that is on its way to the store.
+    pub(crate) fn is_on_its_way(&self, key: &[u8]) -> bool {
+        let claimed = |entry: &DirtyEntry| entry.state == DirtyState::Claimed;
+        self.entries.get(key).is_some_and(claimed) && !self.overtaken.contains_key(key)
     }
 
     fn of_class(&mut self, class: usize) -> &mut Queue {

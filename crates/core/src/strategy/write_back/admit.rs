@@ -81,7 +81,8 @@ fn take_room(layer: &Layer, key: &Key, class: usize, bytes: u64) -> Option<Admit
     // worse.
     let state = layer.lane_of(key.as_bytes()).lock();
     let old = state.dirty.entry(key.as_bytes())?;
-    if old.bytes(key) >= bytes {
+    let replaces = !state.dirty.is_on_its_way(key.as_bytes());
+    if replaces && old.bytes(key) >= bytes {
         return Some(budget.force_take(bytes));
     }
     if too_old {
@@ -136,7 +137,8 @@ pub(super) fn grow(state: &LaneState, key: &Key, pass: &mut Pass, value_bytes: u
     }
     // A write in place of one that is dirty or parked and no smaller makes nothing worse.
     let old = state.dirty.get(key.as_bytes());
-    if old.is_some_and(|old| old.bytes(key) >= needed) {
+    let replaced = old.filter(|_| !state.dirty.is_on_its_way(key.as_bytes()));
+    if replaced.is_some_and(|old| old.bytes(key) >= needed) {
         admitted.grow(more);
         return 0;
     }

@@ -194,7 +194,8 @@ pub(super) fn to_dirty(
         state: DirtyState::Waiting,
     };
     if let Some(old) = state.dirty.insert(key.clone(), dirty) {
-        layer.state(old.class).budget.give(old.bytes(&key));
+        let room = layer.state(old.class).budget.give_later(old.bytes(&key));
+        state.dirty.give_back(&key, room);
         layer.state(class).counters.coalesced.one();
     }
     layer.fill(&key, class, entry.as_ref(), version);
