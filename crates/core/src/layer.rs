@@ -43,6 +43,8 @@ pub(crate) struct Layer {
     pub(crate) near: Near,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) store: Arc<dyn Store>,
+    /// How many writes the store takes at once. Asked once: it is needed for every write.
+    pub(crate) batch_max: usize,
     pub(crate) journal: Option<Arc<dyn Journal>>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Picks lanes.
@@ -85,6 +87,7 @@ impl Layer {
         let capabilities = parts.store.capabilities();
         Self {
             flusher: flush::Control::new(capabilities.lanes, capabilities.batch_max),
+            batch_max: capabilities.batch_max.max(1),
             classes: parts.classes,
             states: parts.states,
             near: Near::new(parts.near_bytes, &hasher),

@@ -199,7 +199,7 @@ fn enqueue(layer: &Layer, key: &[u8], class: usize) -> Asked {
 /// The driver of a lane's loads; ends when the layer stops and nothing waits.
 pub(crate) async fn drive_loads(layer: Arc<Layer>, lane: usize) {
     let lane = &layer.lanes[lane];
-    let limit = layer.store.capabilities().batch_max.max(1);
+    let limit = layer.batch_max;
     loop {
         let batch = lane.lock().loads.take(limit);
         if batch.is_empty() {

@@ -190,7 +190,7 @@ impl Recovered {
             let class = class_of(layer, &found)?;
             known.push((key, class, found));
         }
-        let limit = layer.store.capabilities().batch_max.max(1);
+        let limit = layer.batch_max;
         while !known.is_empty() {
             let rest = known.split_off(known.len().min(limit));
             let keys: Vec<(Key, usize)> = known
@@ -324,7 +324,7 @@ fn restore_one(
 }
 
 async fn flush_moved(layer: &Layer, moved: Vec<(usize, Write)>) -> Result<()> {
-    let limit = layer.store.capabilities().batch_max.max(1);
+    let limit = layer.batch_max;
     // No key stands in a batch twice.
     let mut chunks: Vec<&[(usize, Write)]> = Vec::new();
     for one in moved.chunk_by(|(_, a), (_, b)| (a.table, &a.key) != (b.table, &b.key)) {

@@ -173,7 +173,7 @@ pub(crate) async fn count(layer: &Layer) -> Result<u64> {
     for table in tables(layer) {
         total += layer.store.count(table, now).await?;
     }
-    let limit = layer.store.capabilities().batch_max.max(1);
+    let limit = layer.batch_max;
     let mut entries: Vec<(Key, usize, bool)> = Vec::new();
     for lane in &layer.lanes {
         let state = lane.lock();

@@ -163,7 +163,7 @@ fn due(
     now: Duration,
 ) -> (Duration, usize) {
     let settings = layer.class(front.class);
-    let batch_max = layer.store.capabilities().batch_max.max(1);
+    let batch_max = layer.batch_max;
     let crowded = layer.state(front.class).budget.is_past_soft();
     let wanted = if crowded { batch_max } else { settings.batch };
     let limit = wanted.min(batch_max).min(window).max(1);

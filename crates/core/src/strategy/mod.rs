@@ -33,7 +33,7 @@ use crate::read::answer_readers;
 /// The driver of one road of a lane; ends when the layer stops and nothing waits.
 pub(crate) async fn drive(layer: Arc<Layer>, lane_index: usize, road: Road) {
     let lane = &layer.lanes[lane_index];
-    let limit = layer.store.capabilities().batch_max.max(1);
+    let limit = layer.batch_max;
     loop {
         let (batch, is_empty) = {
             let mut state = lane.lock();

@@ -139,7 +139,7 @@ fn left_as_is(
 /// Whether the flusher has a reason to look after a write of this class: it may sleep while nothing new is due.
 fn wakes_flusher(layer: &Layer, state: &LaneState, class: usize) -> bool {
     let batch = layer.class(class).batch;
-    let batch = batch.min(layer.store.capabilities().batch_max).max(1);
+    let batch = batch.min(layer.batch_max).max(1);
     let ready = state.dirty.ready_of(class);
     ready == 1 || ready.is_multiple_of(batch) || layer.state(class).budget.is_past_soft()
 }
