@@ -49,7 +49,7 @@ async fn one(name: &str, exponent: f64, linger: Duration) {
                 let key = key(zipf.draw(&mut random));
                 gate.set(key, vec![b'7'; 100]).await.unwrap();
                 count += 1;
-                if count % 64 == 0 {
+                if count.is_multiple_of(64) {
                     tokio::task::yield_now().await;
                 }
             }

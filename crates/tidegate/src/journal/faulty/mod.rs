@@ -8,15 +8,15 @@
 //! sectors written since the last sync from one to the other; a failed sync forgets that they were written
 //! and keeps showing them, as Linux does. Names are durable after a sync of the folder.
 
+mod content;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::io::{Disk, DiskFile};
-
-/// The unit that survives a power cut whole or not at all.
-const SECTOR_BYTES: usize = 512;
+use content::{Content, SECTOR_BYTES};
 
 /// What of the unsynced writes a crash leaves on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,13 +56,6 @@ struct State {
     counts: Counts,
     syncs_held: bool,
     syncs_waiting: usize,
-}
-
-#[derive(Clone, Default)]
-struct Content {
-    shown: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: BTreeSet<usize>,
 }
 
 enum NameChange {
@@ -341,54 +334,6 @@ impl State {
             .values()
             .map(|id| self.files[*id].shown.len() as u64)
             .sum()
-    }
-}
-
-impl Content {
-    fn sector(&self, sector: usize, of: &[u8]) -> Vec<u8> {
-        let start = sector * SECTOR_BYTES;
-        let end = (start + SECTOR_BYTES).min(self.shown.len());
-        let mut bytes = of
-            .get(start..end.min(of.len()))
-            .unwrap_or_default()
-            .to_vec();
-        bytes.resize(end - start, 0);
-        bytes
-    }
-
-    fn sync(&mut self) {
-        for sector in std::mem::take(&mut self.unsynced) {
-            let bytes = self.sector(sector, &self.shown);
-            let start = sector * SECTOR_BYTES;
-            if self.durable.len() < start + bytes.len() {
-                self.durable.resize(start + bytes.len(), 0);
-            }
-            self.durable[start..start + bytes.len()].copy_from_slice(&bytes);
-        }
-    }
-
-    /// Shows what a power cut leaves. Without chance: what was synced.
-    fn lose_unsynced(&mut self, chance: Option<&mut fastrand::Rng>) {
-        if let Some(chance) = chance {
-            let odds = chance.u8(0..=8);
-            for sector in std::mem::take(&mut self.unsynced) {
-                if chance.u8(0..8) < odds {
-                    let mut bytes = self.sector(sector, &self.shown);
-                    if chance.u8(0..8) == 0 {
-                        let torn_at = chance.usize(..bytes.len());
-                        let old = self.sector(sector, &self.durable);
-                        bytes[torn_at..].copy_from_slice(&old[torn_at..]);
-                    }
-                    let start = sector * SECTOR_BYTES;
-                    if self.durable.len() < start + bytes.len() {
-                        self.durable.resize(start + bytes.len(), 0);
-                    }
-                    self.durable[start..start + bytes.len()].copy_from_slice(&bytes);
-                }
-            }
-        }
-        self.unsynced.clear();
-        self.shown = self.durable.clone();
     }
 }
 
