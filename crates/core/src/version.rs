@@ -37,6 +37,13 @@ impl Version {
         Self(raw)
     }
 
+    /// The version of a row as it stands in its column. A row that others made and did not number (0, or less)
+    /// counts as numbered 1, so that it is told from a key without a row ([`Version::NONE`]).
+    #[must_use]
+    pub fn of_row(kept: i64) -> Self {
+        Self(kept.max(1).unsigned_abs())
+    }
+
     /// The number to keep in a store: at most `i64::MAX`.
     #[must_use]
     pub fn raw(self) -> u64 {
@@ -44,7 +51,7 @@ impl Version {
     }
 
     /// The version that a row of this version gets when others change it without setting one: the next odd
-    /// one. Triggers of stores reckon the same: `(version + 1) | 1`.
+    /// one. Triggers of stores reckon the same of [`Version::of_row`]: `(max(version, 1) + 1) | 1`.
     #[must_use]
     pub fn raised_outside(self) -> Self {
         Self(self.0.saturating_add(1) | 1)
@@ -73,5 +80,15 @@ mod tests {
         assert!(i64::try_from(Version::compose(u64::MAX, u64::MAX).raw()).is_ok());
         assert_eq!(Version::compose(7, 5).generation(), 7);
         assert_eq!(Version::compose(7, 5).to_string(), "7.5");
+    }
+
+    #[test]
+    fn a_row_without_a_number_is_no_absent_key_and_its_change_is_seen() {
+        for kept in [i64::MIN, -1, 0, 1] {
+            assert_eq!(Version::of_row(kept), Version::from_raw(1), "{kept}");
+        }
+        assert!(Version::of_row(0).raised_outside() > Version::of_row(0));
+        let last = Version::of_row(i64::MAX);
+        assert_eq!(last.raw(), i64::MAX.unsigned_abs());
     }
 }

@@ -88,6 +88,29 @@ async fn check_seen(store: &dyn Store, spec: &TableSpec, name: &str, sql: Sql<'_
     let late = write(store, table, put("x"), over(Version::from_raw(3), at(12))).await;
     let newest = Version::NONE;
     assert_eq!(late, Outcome::Conflict { newest });
+    // A row that others made without a number is no absent key, and what they make of it next is seen.
+    for (kept, step) in [(0, 14), (-7, 20)] {
+        let make = format!(
+            "delete from {name}; insert into {name} (key, value, version) values ('k', '1', {kept})"
+        );
+        sql(&make);
+        let base = version(store, table).await;
+        assert!(base > Version::NONE, "{kept}");
+        let absent = write(store, table, put("x"), over(Version::NONE, at(step))).await;
+        assert_eq!(absent, Outcome::Conflict { newest: base });
+        let done = write(store, table, put("2"), over(base, at(step))).await;
+        assert_eq!(done.version(), Some(at(step)), "{kept}");
+        sql(&make);
+        sql(&format!("update {name} set value = '9'"));
+        let newest = version(store, table).await;
+        assert!(newest > base, "{kept}");
+        let late = write(store, table, put("x"), over(base, at(step + 2))).await;
+        assert_eq!(late, Outcome::Conflict { newest });
+        let update = Guard::Unchanged(Some(newest));
+        let done = write(store, table, put("3"), update).await;
+        assert!(done.version() > Some(newest), "{done:?}");
+    }
+    sql(&format!("delete from {name}"));
 }
 
 async fn sqlite(folder: &tempfile::TempDir) -> (SqliteStore, rusqlite::Connection) {

@@ -100,8 +100,8 @@ impl MemoryStore {
 
     /// What a stranger does to the row of `key` behind the layer's back, in plain SQL: writes this value, or
     /// with nothing removes the row. As in a table that carries the trigger an update raises the version to
-    /// the next odd one; a row that was not there gets version 0, and nothing is remembered of one that
-    /// goes. For tests; a table that is not open is left alone.
+    /// the next odd one; a row that was not there is not numbered ([`Version::of_row`]), and nothing is
+    /// remembered of one that goes. For tests; a table that is not open is left alone.
     pub fn outside(&self, table: &str, key: &Key, value: Option<&[u8]>) {
         let mut database = self.lock();
         let Some(table) = database.tables.iter_mut().find(|t| t.spec.name == table) else {
@@ -115,7 +115,7 @@ impl MemoryStore {
         let entry = Entry {
             value: Bytes::copy_from_slice(value),
             expires_at: row.and_then(|row| row.expires_at),
-            version: row.map_or(Version::NONE, |row| row.version.raised_outside()),
+            version: row.map_or(Version::of_row(0), |row| row.version.raised_outside()),
         };
         table.rows.insert(key.clone(), entry);
     }

@@ -38,17 +38,25 @@ pub enum Row {
 impl Row {
     fn version(&self) -> Version {
         match self {
-            Self::Present(entry) => entry.version,
+            Self::Present(entry) => numbered(entry.version),
             Self::Deleted { version, .. } => *version,
         }
     }
 
     fn live(self, now: Timestamp) -> Option<Entry> {
         match self {
-            Self::Present(entry) => Some(entry).filter(|entry| !entry.is_expired(now)),
+            Self::Present(mut entry) => {
+                entry.version = numbered(entry.version);
+                Some(entry).filter(|entry| !entry.is_expired(now))
+            }
             Self::Deleted { .. } => None,
         }
     }
+}
+
+/// The version of a row, also of one that others made without a number.
+fn numbered(version: Version) -> Version {
+    version.max(Version::of_row(0))
 }
 
 /// One row to be written, or (with nothing) removed.

@@ -198,3 +198,21 @@ async fn a_row_that_others_have_changed_often_is_written_over_all_the_same() {
     assert!(gate.flush(ms(1_000)).await.unwrap().is_complete());
     assert_eq!(world.value("b", "b:1").as_deref(), Some("ours"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_others_made_without_a_version_can_be_written_once_it_was_read() {
+    let world = World::new();
+    let gate = world.gate([back(Conflict::StoreWins)]).await;
+    for (key, change) in [("b:1", Some("ours")), ("b:2", None)] {
+        world.rows.outside("b", &Key::from(key), Some(b"theirs"));
+        assert_eq!(text(&gate, key).await.as_deref(), Some("theirs"));
+        match change {
+            Some(value) => drop(gate.set(key, value).await.unwrap()),
+            None => drop(gate.delete(key).await.unwrap()),
+        }
+        let report = gate.flush(ms(1_000)).await.unwrap();
+        assert!(report.is_complete(), "{report:?}");
+        assert_eq!(world.value("b", key).as_deref(), change);
+    }
+    assert!(gate.audit().is_empty(), "{:?}", gate.audit());
+}

@@ -199,7 +199,7 @@ fn decide<'a>(
     let mut rows = vec![None; group.writes.len()];
     for row in found.locked {
         if let Some(slot) = rows.get_mut(place(row)) {
-            *slot = Some((version(row, 1), row.get::<_, bool>(2)));
+            *slot = Some((Version::of_row(row.get(1)), row.get::<_, bool>(2)));
         }
     }
     let mut deleted = vec![None; group.writes.len()];

@@ -290,7 +290,7 @@ impl Statements {
                 "u.ver",
                 &format!("excluded.{version}"),
                 &format!(
-                    " and ((t.{key}, t.{version}) in (
+                    " and ((t.{key}, greatest(t.{version}, 1)) in (
                          select b.k, b.base from unnest($2::{key_type}[], ${base}::bigint[]) as b (k, base)
                          where b.base is not null
                      ) or (t.{version} < excluded.{version} and t.{key} in (

@@ -170,7 +170,7 @@ pub(super) fn entry(row: &Row, values: Values) -> Result<Entry, Error> {
     let expires_at: Option<Moment> = row.try_get(2)?;
     Ok(Entry {
         value: value.unwrap_or_default(),
-        version: Version::from_raw(row.try_get::<_, i64>(1)?.unsigned_abs()),
+        version: Version::of_row(row.try_get(1)?),
         expires_at: expires_at.and_then(Moment::timestamp),
     })
 }

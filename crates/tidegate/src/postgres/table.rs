@@ -386,7 +386,7 @@ fn raise(schema: Option<&str>, quoted: &str, spec: &TableSpec) -> String {
          for each row when (old.{version} is not distinct from new.{version})
          execute function {function}();",
         body = sql::literal(&format!(
-            "begin new.{version} := (new.{version} + 1) | 1; return new; end"
+            "begin new.{version} := (greatest(new.{version}, 1) + 1) | 1; return new; end"
         )),
     )
 }

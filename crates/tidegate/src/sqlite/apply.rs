@@ -190,10 +190,14 @@ impl<'a> Prepared<'a> {
                 let version = version.map(|version| Version::from_raw(version.unsigned_abs()));
                 Ok::<_, rusqlite::Error>(version)
             };
+            let number: Option<i64> = row.get(0)?;
             let expires_at: Option<i64> = row.get(1)?;
             let live = row.get::<_, Option<bool>>(2)? == Some(true)
                 && expires_at.is_none_or(|at| at > now);
-            Ok((version(0)?.map(|version| (version, live)), version(3)?))
+            Ok((
+                number.map(|number| (Version::of_row(number), live)),
+                version(3)?,
+            ))
         });
         let (row, remembered) = found.map_err(refused)?;
         let live = row.filter(|row| row.1).map(|row| row.0);

@@ -110,7 +110,7 @@ fn entry(row: &Row<'_>, first: usize) -> rusqlite::Result<Entry> {
     let expires_at: Option<i64> = row.get(first + 2)?;
     Ok(Entry {
         value: Bytes::from(table::bytes(row.get_ref(first)?)),
-        version: Version::from_raw(row.get::<_, i64>(first + 1)?.unsigned_abs()),
+        version: Version::of_row(row.get(first + 1)?),
         expires_at: expires_at.map(|at| Timestamp::from_millis(u64::try_from(at).unwrap_or(0))),
     })
 }

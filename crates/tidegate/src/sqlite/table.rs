@@ -402,7 +402,7 @@ fn raise(name: &str, spec: &TableSpec) -> String {
         "create trigger if not exists {trigger} after update on {table}
          for each row when old.{version} is new.{version}
          begin
-             update {table} set {version} = (new.{version} + 1) | 1 where {key} is new.{key};
+             update {table} set {version} = (max(new.{version}, 1) + 1) | 1 where {key} is new.{key};
          end;"
     )
 }
