@@ -253,7 +253,12 @@ fn mean_table(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
 }
 
 /// What the stores keep beside the tables of classes.
-const RESERVED_TABLES: [&str; 3] = ["tidegate_meta", "tidegate_tombstone", "tidegate_version"];
+const RESERVED_TABLES: [&str; 4] = [
+    "tidegate_meta",
+    "tidegate_session",
+    "tidegate_tombstone",
+    "tidegate_version",
+];
 
 /// Whether a table is the store's own. Capitals are no difference to some stores, so they are none here.
 fn is_reserved(table: &str) -> bool {

@@ -290,6 +290,10 @@ fn classes_that_collide_are_refused() {
             class("b", "b:*", "table = \"Tidegate_Version\""),
             "8 class[2].table",
         ),
+        (
+            class("b", "b:*", "table = \"tidegate_session\""),
+            "8 class[2].table",
+        ),
         (class("tidegate_meta", "b:*", ""), "6 class[2].name"),
         ("[[class]]\nkeys = \"b:*\"".to_owned(), "5 class[2].name"),
         ("[[class]]\nname = \"b\"".to_owned(), "5 class[2].keys"),
