@@ -41,6 +41,10 @@ impl Journal for FailingJournal {
         })
     }
 
+    fn synced(&self) -> Lsn {
+        self.0.synced()
+    }
+
     fn room(&self, records: &[Bytes]) -> BoxFuture<'_, Result<(), JournalError>> {
         self.0.room(records)
     }
@@ -72,6 +76,10 @@ impl Journal for FailingJournal {
 
     fn size_bytes(&self) -> u64 {
         self.0.size_bytes()
+    }
+
+    fn size_bytes_max(&self) -> Option<u64> {
+        self.0.size_bytes_max()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
