@@ -57,7 +57,12 @@ fn main() -> ExitCode {
 
 /// `TIDEGATE_LOG` says how much, such as `debug` or `tidegate=debug,info`.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let mut filter =
+        EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // The client of PostgreSQL writes the parameters of statements into its log: keys and values.
+    if let Ok(silent) = "tokio_postgres=off".parse() {
+        filter = filter.add_directive(silent);
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
