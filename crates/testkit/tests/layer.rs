@@ -24,6 +24,8 @@ mod life;
 mod outlived;
 #[path = "layer/read_path.rs"]
 mod read_path;
+#[path = "layer/through.rs"]
+mod through;
 #[path = "layer/world.rs"]
 mod world;
 #[path = "layer/write_back.rs"]

@@ -57,12 +57,26 @@ impl Dirty {
         claims
     }
 
+    /// Whether this key has an entry in the queue of the flusher.
+    pub(crate) fn is_waiting(&self, key: &[u8]) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| entry.state == DirtyState::Waiting)
+    }
+
+    /// The entry of this key, and those before it, go out without lingering.
+    pub(crate) fn hurry_key(&mut self, key: &[u8]) {
+        if let Some((class, turn)) = self.entries.get(key).map(|entry| (entry.class, entry.turn)) {
+            self.hurry(class, turn.saturating_add(1));
+        }
+    }
+
     /// Claims the entry of this key, out of turn. A parked one is left alone.
     pub(crate) fn claim_key(&mut self, key: &Key) -> KeyClaim {
         let Some(entry) = self.entries.get_mut(key) else {
             return KeyClaim::Free;
         };
         match entry.state {
+            DirtyState::Parked if !entry.lineage.was_sent() => return KeyClaim::Free,
             // Sums go to the store as such, before anything comes in their place.
             _ if entry.lineage.has_sums() => return KeyClaim::Busy,
             DirtyState::Parked => return KeyClaim::Free,

@@ -99,6 +99,12 @@ impl Lineage {
         self.additive
     }
 
+    /// What the entry adds in all, if it is nothing but additions.
+    pub(crate) fn added(&self) -> Option<i128> {
+        let sums = self.sums.iter().map(|sum| i128::from(sum.by));
+        self.additive.then(|| sums.sum())
+    }
+
     /// The entry takes the place of an older one of its key, which was in this state.
     pub(super) fn follow(&mut self, old: &mut Self, version: Version, state: DirtyState) {
         self.restored = self.restored.max(old.restored);
@@ -234,6 +240,11 @@ impl Lineage {
         self.restored = None;
     }
 
+    /// Whether something of it may have been sent at any time in the past, and be in the store.
+    pub(crate) fn is_of_unknown_age(&self) -> bool {
+        self.restored.is_some() || self.sums.iter().any(|sum| sum.fate == Fate::Unknown)
+    }
+
     /// Whether a record of the key's is needed beside the entry's own.
     pub(super) fn needs(&self, lsn: Lsn) -> bool {
         self.additive && self.sums.iter().any(|sum| sum.lsn == Some(lsn))
@@ -275,6 +286,11 @@ impl Lineage {
 
     pub(super) fn has_sums(&self) -> bool {
         !self.sums.is_empty()
+    }
+
+    /// Whether a sum was sent, and may be in the store.
+    pub(super) fn was_sent(&self) -> bool {
+        self.sums.iter().any(|sum| sum.fate != Fate::Waiting)
     }
 
     /// The records of what is to be added, of each sum the first.

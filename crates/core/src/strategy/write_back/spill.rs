@@ -4,6 +4,11 @@
 //! flusher until the store has what comes after it, which settles both. The version is issued here, as for
 //! every write-back write, so that replay and flush compare it with those around it.
 //!
+//! What depends on a dirty entry goes over the row that the entry was made over. If that is not the row any
+//! more, the flusher goes first: it knows whose the row is, and what the class says about it.
+//!
+//! An addition over no dirty entry stays one, so that what others added meanwhile is not overwritten.
+//!
 //! One batch of a lane at a time; what comes meanwhile shares the next one.
 
 use std::panic::AssertUnwindSafe;
@@ -17,7 +22,7 @@ use futures_util::future::{Either, select};
 use super::place::journal_of;
 use super::queued::{fail, land_before, leave, refuse};
 use super::{check, needs_present, shown};
-use crate::entry::Change;
+use crate::entry::{Change, Entry};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::lane::{Claim, KeyClaim, Lane, LaneState, Present, Road, Work};
@@ -106,6 +111,7 @@ async fn hold(layer: &Layer, lane: &Lane, works: Vec<Work>) -> (Vec<Work>, Vec<C
         tokio::pin!(settled);
         settled.as_mut().enable();
         busy = try_hold(lane, busy, &mut free, &mut held);
+        lane.dirty_waiting.notify_one();
         if busy.is_empty() {
             return (free, held);
         }
@@ -128,7 +134,7 @@ async fn hold(layer: &Layer, lane: &Lane, works: Vec<Work>) -> (Vec<Work>, Vec<C
     (free, held)
 }
 
-/// Claims what can be claimed; returns what cannot.
+/// Claims what can be claimed; returns what cannot, and lets what is dirty of that go soon.
 fn try_hold(
     lane: &Lane,
     busy: Vec<Work>,
@@ -138,8 +144,17 @@ fn try_hold(
     let mut still = Vec::new();
     let mut state = lane.lock();
     for work in busy {
-        match state.dirty.claim_key(&work.key) {
-            KeyClaim::Busy => still.push(work),
+        // The row was not what the entry was made over: the flusher finds out whose it is.
+        let after_flush = work.attempts > 0 && needs_present(&work.operations);
+        let claimed = match after_flush && state.dirty.is_waiting(work.key.as_bytes()) {
+            true => KeyClaim::Busy,
+            false => state.dirty.claim_key(&work.key),
+        };
+        match claimed {
+            KeyClaim::Busy => {
+                state.dirty.hurry_key(work.key.as_bytes());
+                still.push(work);
+            }
             KeyClaim::Free => free.push(work),
             KeyClaim::Claimed(claim) => {
                 held.push(claim);
@@ -173,14 +188,29 @@ fn decide(
             }
             continue;
         }
+        let key = prepared.work.key.clone();
         // What depends on the present state goes over just that.
-        let base = shown(&prepared.present, None).base;
+        let shown = shown(&prepared.present, prepared.folded.added);
+        let base = match (shown.base, state.dirty.get(key.as_bytes())) {
+            (Some(_), Some(dirty)) => dirty.lineage.base(),
+            (base, _) => base,
+        };
         let version = layer.issue_over(base);
+        let added = shown
+            .added
+            .filter(|_| state.dirty.entry(key.as_bytes()).is_none());
+        let (change, guard) = match added {
+            Some(by) => {
+                let since = version;
+                (Change::Add { by }, Guard::Once { since, version })
+            }
+            None => (change, Guard::Flush { base, version }),
+        };
         writes.push(Write {
             table,
-            key: prepared.work.key.clone(),
+            key,
             change,
-            guard: Guard::Flush { base, version },
+            guard,
         });
         tried.push((prepared, version));
     }
@@ -241,8 +271,33 @@ fn settle(
         let key = prepared.work.key.clone();
         match committed {
             Ok(Outcome::Applied { existed, .. }) => {
+                let change = prepared.folded.change.as_ref();
+                let entry = change.and_then(|change| change.to_entry(version));
                 stored.push(key);
-                applied(layer, &mut state, prepared, version, existed, &mut answers);
+                let row = Row {
+                    entry,
+                    version,
+                    existed,
+                };
+                applied(layer, &mut state, prepared, row, &mut answers);
+            }
+            Ok(Outcome::Added {
+                version,
+                existed,
+                value,
+                expires_at,
+            }) => {
+                let entry = Some(Entry {
+                    value: value.to_string().into(),
+                    expires_at,
+                    version,
+                });
+                let row = Row {
+                    entry,
+                    version,
+                    existed,
+                };
+                applied(layer, &mut state, prepared, row, &mut answers);
             }
             Ok(Outcome::Conflict { newest }) => {
                 // Somebody else numbered the row. A write that is not acknowledged yet is simply later.
@@ -281,21 +336,32 @@ fn settle(
     lane.dirty_waiting.notify_one();
 }
 
+/// What a write left in the store.
+struct Row {
+    entry: Option<Entry>,
+    version: Version,
+    /// There was one before.
+    existed: bool,
+}
+
 /// The store has it: whatever was dirty or parked of the key is older.
 fn applied(
     layer: &Layer,
     state: &mut LaneState,
     prepared: Prepared,
-    version: Version,
-    existed: bool,
+    row: Row,
     answers: &mut Answers,
 ) {
     let Prepared { work, folded, .. } = prepared;
+    let Row {
+        entry,
+        version,
+        existed,
+    } = row;
     if let Some(old) = state.dirty.remove(work.key.as_bytes()) {
         layer.state(old.class).budget.give(old.bytes(&work.key));
         layer.state(old.class).counters.coalesced.one();
     }
-    let entry = folded.change.and_then(|change| change.to_entry(version));
     let entry = entry.filter(|entry| !entry.is_expired(layer.clock.now()));
     layer.fill(&work.key, work.class, entry.as_ref(), version);
     state.quarantine.remove(&work.key);
