@@ -98,6 +98,14 @@ impl MemoryStore {
             .cloned()
     }
 
+    /// How many marks of writes that apply once a table keeps. For tests.
+    #[must_use]
+    pub fn marks(&self, table: &str) -> usize {
+        let database = self.lock();
+        let table = database.tables.iter().find(|t| t.spec.name == table);
+        table.map_or(0, |table| table.once.len())
+    }
+
     /// What a stranger does to the row of `key` behind the layer's back, in plain SQL: writes this value, or
     /// with nothing removes the row. As in a table that carries the trigger an update raises the version to
     /// the next odd one; a row that was not there is not numbered ([`Version::of_row`]), and nothing is

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_core::memory::MemoryStore;
 use tidegate_core::port::StoreError;
 use tidegate_core::{Class, DeadLetterReason, ErrorKind, Gate, Key, Strategy};
-use tidegate_testkit::sim::{FaultyStore, Random, SimDisk, StoreFaults};
+use tidegate_testkit::sim::{FaultyStore, Random, SimClock, SimDisk, StoreFaults};
 
 use crate::hooked::Hooked;
 use crate::world::{World, ms, pass, text};
@@ -361,4 +361,39 @@ fn a_counter_is_a_plain_number_through_lost_answers_and_crashes() {
             );
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_was_away_for_long_adds_nothing_twice() {
+    let world = World::new();
+    let store = Hooked::new(world.rows.clone());
+    let builder = world.builder().store(store.clone()).class(delta());
+    let gate = builder.open().await.unwrap();
+    // The store has it, and the process ends before it knows.
+    let lost = StoreError::unknown(None, "the answer was lost");
+    store.settings().lost = Some((true, lost));
+    gate.add("n:1", 1).await.unwrap();
+    gate.add("n:1", 4).await.unwrap();
+    pass(ms(100)).await;
+    assert_eq!(world.value("n", "n:1").as_deref(), Some("5"));
+    drop(gate);
+    let days = 30 * 24 * 3_600_000;
+    let away = |linger: u64, later: u64| {
+        let clock = SimClock::new(days + later, world.random.clone());
+        let class = delta().linger(ms(linger));
+        world.builder().clock(clock).class(class).open()
+    };
+    // The sweeper comes by many times before the flush does.
+    let gate = away(600_000, 0).await.unwrap();
+    assert_eq!(gate.add("n:1", 2).await.unwrap().0, 7);
+    pass(ms(500_000)).await;
+    assert!(gate.flush(ms(10_000)).await.unwrap().is_complete());
+    assert_eq!(world.value("n", "n:1").as_deref(), Some("7"));
+    assert_eq!(world.rows.marks("n"), 2);
+    // What nobody needs any more is forgotten in the end.
+    gate.drain(ms(10_000)).await.unwrap();
+    let gate = away(20, days).await.unwrap();
+    pass(ms(200_000)).await;
+    assert_eq!(world.rows.marks("n"), 0);
+    assert_eq!(text(&gate, "n:1").await.as_deref(), Some("7"));
 }
