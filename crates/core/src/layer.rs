@@ -240,7 +240,7 @@ impl Layer {
         if matches!(error, JournalError::Poisoned { .. }) {
             let refusal = Error::new(ErrorKind::Unavailable, error);
             if self.journal_failure.set(refusal).is_ok() {
-                tracing::error!(%error, "journalled writes are refused until the next start");
+                tracing::error!(%error, "the journal takes nothing until the next start: each class does as its when_journal_fails says");
             }
         }
     }

@@ -164,6 +164,9 @@ pub struct Stats {
     pub journal_bytes: Option<u64>,
     /// The bound on them, if there is one.
     pub journal_bytes_max: Option<u64>,
+    /// Whether a sync of the journal failed: it takes nothing more until it is opened anew, and each class does as its
+    /// [`when_journal_fails`](crate::Class::when_journal_fails) says.
+    pub journal_failed: bool,
     /// Whether flushes go to the store.
     pub breaker: BreakerState,
     /// Batches on their way to the store.

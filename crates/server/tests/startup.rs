@@ -26,6 +26,13 @@ fn the_embedded_default_says_where_it_listens_and_what_to_try() {
     ] {
         assert!(words.contains(&expected), "{expected}\n{words}");
     }
+    let Reply::Bulk(figures) = server.connect().ask("INFO writeback") else {
+        panic!("INFO is a text");
+    };
+    let figures = String::from_utf8(figures.to_vec()).unwrap();
+    for idle in ["flush_rate_per_sec:0.0\r\n", "journal_failed:0\r\n"] {
+        assert!(figures.contains(idle), "{idle}\n{figures}");
+    }
     assert_eq!(data.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(server.terminate(), 0);
 }

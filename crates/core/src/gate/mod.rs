@@ -308,6 +308,12 @@ impl Gate {
         stats::stats(self.layer())
     }
 
+    /// Whether a sync of the journal failed, as [`Stats::journal_failed`] says; at little cost.
+    #[must_use]
+    pub fn journal_failed(&self) -> bool {
+        self.layer().journal_failure().is_some()
+    }
+
     /// Checks the bookkeeping of dirty entries; what does not add up, in words. Exact only while no write is
     /// under way. For tests and for those who look for a fault.
     #[must_use]

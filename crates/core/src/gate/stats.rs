@@ -71,6 +71,7 @@ pub(super) fn stats(layer: &Layer) -> Stats {
         classes,
         journal_bytes: journal.map(|journal| journal.size_bytes()),
         journal_bytes_max: journal.and_then(|journal| journal.size_bytes_max()),
+        journal_failed: layer.journal_failure().is_some(),
         breaker: layer.flusher.breaker(),
         flushes_in_flight,
         flush_window,

@@ -223,6 +223,12 @@ fn about_write_back(page: &mut Page, stats: &Stats, gate: &Gate) {
         )
         .value(bytes);
     }
+    page.family(
+        "tidegate_journal_failed",
+        Kind::Gauge,
+        "1 if a sync of the journal failed: it takes nothing more until the server is started again.",
+    )
+    .value(u8::from(stats.journal_failed));
     if let Some(bytes) = stats.journal_bytes_max {
         page.family(
             "tidegate_journal_bytes_max",

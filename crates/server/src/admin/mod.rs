@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/metrics` | the figures, in the text format of Prometheus |
 //! | `/healthz` | 200 as long as the process answers |
-//! | `/readyz` | 200 if clients can be served: the store answers, and no shutdown has begun; otherwise 503 |
+//! | `/readyz` | 200 if clients can be served: no shutdown has begun, the journal has not failed if a class needs it, and the store answers; otherwise 503 |
 //!
 //! It takes `GET` and `HEAD` only, reads no bodies, and bounds what a stranger can hold: connections at once, the size
 //! of a head, the time to send it, and the life of a connection. It goes on answering while the server drains.
@@ -12,6 +12,7 @@
 mod figures;
 mod page;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +25,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tidegate::{Class, Durability, Strategy, WhenJournalFails};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::server::Server;
 
-/// Connections at once; the next ones wait to be taken.
+/// Connections at once; one more ends the oldest. So those who hold places keep nobody from asking after the health of
+/// the process.
 const CONNECTIONS_MAX: usize = 64;
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -50,21 +52,23 @@ const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4
 
 /// Answers on the listener until this future is dropped, which closes all connections.
 pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let mut oldest_first = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
+                while connections.try_join_next().is_some() {}
+                oldest_first.retain(|connection: &AbortHandle| !connection.is_finished());
+                if oldest_first.len() >= CONNECTIONS_MAX
+                    && let Some(oldest) = oldest_first.pop_front()
+                {
+                    oldest.abort();
+                }
                 let server = Arc::clone(&server);
-                connections.spawn(async move {
+                oldest_first.push_back(connections.spawn(async move {
                     // A peer that is cut off or speaks no HTTP is no news.
                     let _ = timeout(CONNECTION_LIFE, converse(stream, server)).await;
-                    drop(place);
-                });
+                }));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take an admin connection; trying again");
@@ -118,6 +122,12 @@ async fn ready(server: &Server) -> Response<Full<Bytes>> {
     if server.clients.is_closing() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
     }
+    if server.gate.journal_failed() && server.gate.classes().iter().any(refuses_without_journal) {
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the journal takes no writes until the server is started again\n",
+        );
+    }
     match timeout(READY_TIMEOUT, server.gate.ping_store()).await {
         Ok(Ok(())) => text(StatusCode::OK, "ready\n"),
         Ok(Err(_)) => text(
@@ -131,6 +141,13 @@ async fn ready(server: &Server) -> Response<Full<Bytes>> {
     }
 }
 
+/// Whether writes of a class are refused once the journal has failed.
+fn refuses_without_journal(class: &Class) -> bool {
+    class.strategy == Strategy::WriteBack
+        && class.durability == Durability::Journal
+        && class.when_journal_fails == WhenJournalFails::Refuse
+}
+
 fn text(status: StatusCode, words: &'static str) -> Response<Full<Bytes>> {
     respond(status, TEXT, Bytes::from_static(words.as_bytes()))
 }
@@ -142,4 +159,21 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<Full<
     headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_journal_matters_where_writes_are_then_refused() {
+        let back = || Class::new("b", "b:*").strategy(Strategy::WriteBack);
+        assert!(refuses_without_journal(&back()));
+        let through = back().when_journal_fails(WhenJournalFails::WriteThrough);
+        assert!(!refuses_without_journal(&through));
+        assert!(!refuses_without_journal(
+            &back().durability(Durability::Memory)
+        ));
+        assert!(!refuses_without_journal(&Class::new("t", "t:*")));
+    }
 }

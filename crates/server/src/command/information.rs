@@ -231,6 +231,11 @@ fn about_write_back(text: &mut String, server: &Server) -> Written {
         "journal_bytes_max:{}\r\n",
         stats.journal_bytes_max.unwrap_or(0)
     )?;
+    write!(
+        text,
+        "journal_failed:{}\r\n",
+        u8::from(stats.journal_failed)
+    )?;
     write!(text, "flushed_entries:{}\r\n", sum(|c| c.flushed))?;
     write!(text, "superseded_entries:{}\r\n", sum(|c| c.superseded))?;
     write!(text, "discarded_entries:{}\r\n", sum(|c| c.discarded))?;
@@ -238,7 +243,10 @@ fn about_write_back(text: &mut String, server: &Server) -> Written {
     write!(text, "flush_failures:{}\r\n", sum(|c| c.flush_failures))?;
     write!(text, "flushes_in_flight:{}\r\n", stats.flushes_in_flight)?;
     write!(text, "flush_window:{}\r\n", stats.flush_window)?;
-    let rate: f64 = classes().map(|class| class.flush_rate).sum();
+    // The sum of no numbers is -0.0.
+    let rate: f64 = classes()
+        .map(|class| class.flush_rate)
+        .fold(0.0, |a, b| a + b);
     write!(text, "flush_rate_per_sec:{rate:.1}\r\n")?;
     match drain {
         Some(drain) => write!(text, "time_to_drain_ms:{}\r\n", millis(Some(drain)))?,

@@ -319,8 +319,10 @@ async fn when_the_journal_fails_a_class_may_go_through_the_store() {
             .open()
             .await
             .unwrap();
+        assert!(!gate.stats().journal_failed);
         let error = gate.set("b:1", "v").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unknown);
+        assert!(gate.stats().journal_failed, "whoever watches is told");
         match (then, gate.set("b:1", "w").await) {
             (WhenJournalFails::Refuse, answer) => {
                 assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unavailable);
