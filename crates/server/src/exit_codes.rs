@@ -19,7 +19,7 @@ pub(crate) enum Exit {
     Config = 3,
     /// The address cannot be listened on.
     Listen = 4,
-    /// The data folder, the store or the journal cannot be opened.
+    /// The data folder, the store or the journal cannot be opened, or were not yet when a signal came.
     Open = 5,
     /// Acknowledged writes are not yet in the store; after `serve`, the next start goes on with them.
     Left = 6,
@@ -41,7 +41,7 @@ Exit codes:
   2  the command line was not understood
   3  the configuration was refused
   4  the address cannot be listened on
-  5  the data folder, the store or the journal cannot be opened
+  5  the data folder, the store or the journal cannot be opened, or were not yet when a signal came
   6  acknowledged writes are not yet in the store; after serve: the next start goes on with them
   7  ended by a second signal, without a drain
   8  shut down, and acknowledged writes that only memory had are gone (durability memory)

@@ -72,7 +72,15 @@ async fn serve(config: Config, file: Option<&Path>) -> io::Result<Exit> {
     };
     let opened = tokio::select! {
         opened = open(&config) => opened,
-        () = signals.next() => return Ok(Exit::Success),
+        () = signals.next() => {
+            // Nobody has looked into the journal yet, so nobody knows whether the store has everything.
+            console::say(format!(
+                "tidegate ended by a signal before store and journal were open; what an earlier run left in the journal {} \
+                 is still there",
+                config.journal_path.display()
+            ));
+            return Ok(Exit::Open);
+        }
     };
     let gate = match opened {
         Ok(gate) => gate,

@@ -195,3 +195,37 @@ fn no_new_connection_is_taken_during_a_shutdown() {
     assert_eq!(server.terminate(), 0);
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
 }
+
+#[test]
+fn a_signal_before_the_store_is_open_is_not_said_to_have_stored_everything() {
+    let folder = Folder::new();
+    // Takes connections and never answers, as a database that hangs.
+    let database = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = database.local_addr().unwrap();
+    let config = folder.write(
+        "hangs.toml",
+        &format!("[store]\nurl = 'postgres://nobody@{address}/nothing'\n"),
+    );
+    let data = folder.data();
+    let started = support::begin(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--config",
+        config.to_str().unwrap(),
+    ]);
+    let _asked = database.accept().unwrap();
+    let sent = std::process::Command::new("kill")
+        .args(["-s", "TERM", &started.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    let ended = started.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(5), "{told}");
+    assert!(
+        told.contains("what an earlier run left in the journal"),
+        "{told}"
+    );
+}

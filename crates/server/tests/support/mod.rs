@@ -131,6 +131,17 @@ pub(crate) fn run(arguments: &[&str]) -> Ended {
     run_with_input(arguments, b"")
 }
 
+/// Starts the program and waits for nothing; what it says is for whoever ends it.
+pub(crate) fn begin(arguments: &[&str]) -> Child {
+    let mut command = Command::new(program());
+    let command = command.args(arguments).stdin(Stdio::null());
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 /// Runs the program to its end, with this on its standard input.
 pub(crate) fn run_with_input(arguments: &[&str], input: &[u8]) -> Ended {
     let mut child = Command::new(program())
