@@ -75,7 +75,8 @@ pub(crate) enum Command {
     ///   tidegate dead-letters show KEY              one of them in full; --value shows the value too
     ///   tidegate dead-letters retry KEY             after the cause is gone; or --all
     ///   tidegate dead-letters edit KEY < value.txt  where the value is what is wrong
-    /// Nothing has to be done at once: a dead letter holds up no other write.
+    /// Nothing has to be done at once: a dead letter holds up no write of another key. But it counts as dirty, so
+    /// very many of them leave a class no room for new writes (dirty_max, dirty_entries_max).
     #[command(verbatim_doc_comment)]
     DeadLetters(DeadLetters),
     /// Print a configuration with every key, its default and its meaning, all commented out
@@ -143,19 +144,23 @@ pub(crate) enum DeadLettersAction {
     Show(ShowLetter),
     /// Send one of them, or all, to the store once more, and say what came of it
     ///
-    /// A retry writes the same version as before, so it never overwrites anything newer. Ends with 6 if the
+    /// A retry writes the same version as before, so it never overwrites anything newer; an addition (a class with
+    /// delta) is added to what the row holds now. Ends with 6 if the
     /// store refused again or did not answer in time, with 10 if there is no dead letter of this key.
     #[command(verbatim_doc_comment)]
     Retry(RetryLetters),
     /// Give one of them another value, which writes its key anew
     ///
     /// The value is taken from a file or from standard input, byte by byte: a newline at the end is part of it.
-    /// Refused if the key was written since the letter was looked at.
+    /// It is the whole value of the key, also where the dead letter is an addition.
+    /// Refused, with code 10, if the key was written since the letter was looked at. Ends with 6 if the store
+    /// refused the new value too, or did not answer in time.
     #[command(verbatim_doc_comment)]
     Edit(EditLetter),
     /// Throw one of them away for good; readers then see what the store has
     ///
-    /// Shows the letter and asks first, unless --yes is given. An answer other than "yes" changes nothing.
+    /// Shows the letter and asks first, unless --yes is given. An answer other than "yes" changes nothing and ends
+    /// with 1. Ends with 10 if there is no dead letter of this key and version.
     #[command(verbatim_doc_comment)]
     Discard(DiscardLetter),
 }

@@ -231,6 +231,37 @@ fn a_newer_write_supersedes_a_dead_letter() {
 }
 
 #[test]
+fn an_addition_says_what_it_adds_if_asked_and_a_retry_adds_it_to_the_row() {
+    let folder = Folder::new();
+    let config = "[[class]]\nname = 'sum'\nkeys = 'sum:*'\nstrategy = 'write-back'\nlinger = '1ms'\ndelta = true\n";
+    let server = folder.serve_config(config);
+    let mut client = server.connect();
+    client.expect("SET sum:1 50", ok());
+    client.ask("TIDEGATE FLUSH sum:1");
+    sql(
+        &folder,
+        "create trigger small before update on sum when cast(new.value as integer) > 100 \
+         begin select raise(abort, 'too much'); end",
+    );
+    client.expect("INCRBY sum:1 500", integer(550));
+    client.ask("TIDEGATE FLUSH CLASS sum TIMEOUT 20000");
+    let letter = client.ask("TIDEGATE DEADLETTERS SHOW sum:1");
+    assert_eq!(field(&letter, "change"), bulk("add"));
+    assert!(!format!("{letter:?}").contains("500"), "not unasked");
+    let letter = client.ask("TIDEGATE DEADLETTERS SHOW sum:1 VALUE");
+    assert_eq!(field(&letter, "added"), bulk("+500"));
+    assert_eq!(field(&letter, "value"), bulk("550"));
+    sql(
+        &folder,
+        "drop trigger small; update sum set value = '60' where key = 'sum:1'",
+    );
+    client.expect("TIDEGATE DEADLETTERS RETRY sum:1", integer(1));
+    client.ask("TIDEGATE FLUSH CLASS sum TIMEOUT 20000");
+    client.expect("TIDEGATE EVICT sum:1", integer(1));
+    client.expect("GET sum:1", bulk("560"));
+}
+
+#[test]
 fn lists_come_in_pages() {
     let folder = Folder::new();
     let server = strict(&folder);

@@ -54,7 +54,12 @@ pub struct DeadLetter {
     pub version: Version,
     /// True if the write is a delete.
     pub is_delete: bool,
-    /// The value; nothing for a delete, and in a list.
+    /// True if the write is an addition, in a class of [deltas](crate::Class::delta): a retry adds to what the row then
+    /// holds.
+    pub is_addition: bool,
+    /// What is to be added, if the write is an addition; nothing in a list.
+    pub added: Option<i128>,
+    /// The value, which of an addition is the sum that readers see; nothing for a delete, and in a list.
     pub value: Option<Bytes>,
     /// Length of the value, also where it is not shown.
     pub value_bytes: usize,
@@ -82,6 +87,7 @@ impl fmt::Debug for DeadLetter {
             .field("class", &self.class)
             .field("version", &self.version)
             .field("is_delete", &self.is_delete)
+            .field("is_addition", &self.is_addition)
             .field("value_bytes", &self.value_bytes)
             .field("reason", &self.reason)
             .field("code", &self.code)

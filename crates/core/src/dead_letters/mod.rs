@@ -82,6 +82,8 @@ fn shown(
         class: layer.state(entry.class).name.to_string(),
         version: entry.version,
         is_delete: entry.change == Change::Delete,
+        is_addition: entry.lineage.is_additive(),
+        added: entry.lineage.added().filter(|_| with_value),
         value: value_of(&entry.change).filter(|_| with_value),
         value_bytes: value_of(&entry.change).map_or(0, |value| value.len()),
         expires_at,

@@ -17,6 +17,8 @@ pub(super) struct Letter {
     change: String,
     /// Only if it was asked for and there is one.
     value: Option<Bytes>,
+    /// What an addition adds, with its sign; only if the value was asked for.
+    added: Option<Bytes>,
     value_bytes: u64,
     /// `refused` or `conflict`.
     reason: String,
@@ -38,6 +40,7 @@ impl Letter {
             version: fields.text("version")?,
             change: fields.text("change")?,
             value: fields.optional_bytes("value")?,
+            added: fields.optional_bytes("added")?,
             value_bytes: fields.number("value_bytes")?,
             reason: fields.text("reason")?,
             code: code.map(|code| String::from_utf8_lossy(&code).into_owned()),
@@ -97,6 +100,9 @@ impl Letter {
             fact("first", moment(self.first_at)),
             fact("last", moment(self.last_at)),
         ];
+        if let Some(added) = &self.added {
+            lines.push(fact("added", shown(added)));
+        }
         if let Some(value) = &self.value {
             lines.push(fact("value", shown(value)));
         }
@@ -124,6 +130,9 @@ impl Letter {
         }
         if let Some(value) = &self.value {
             put_bytes(&mut map, "value", value);
+        }
+        if let Some(added) = &self.added {
+            put_bytes(&mut map, "added", added);
         }
         Value::Object(map)
     }

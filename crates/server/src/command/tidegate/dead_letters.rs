@@ -129,6 +129,9 @@ fn show(server: &Arc<Server>, request: &Request) -> Result<Work> {
     if request.len() == 5 {
         let value = letter.value.map_or(Reply::Null, Reply::Bulk);
         facts.push((Reply::bulk("value"), value));
+        if let Some(added) = letter.added {
+            facts.push((Reply::bulk("added"), Reply::bulk(format!("{added:+}"))));
+        }
     }
     Ok(ready(Reply::Map(facts)))
 }
@@ -241,7 +244,11 @@ fn told(letter: &DeadLetter) -> Reply {
 /// Everything but the value.
 fn facts(letter: &DeadLetter) -> Vec<(Reply, Reply)> {
     let number = |n: u64| Reply::Integer(i64::try_from(n).unwrap_or(i64::MAX));
-    let change = if letter.is_delete { "delete" } else { "put" };
+    let change = match (letter.is_delete, letter.is_addition) {
+        (true, _) => "delete",
+        (false, true) => "add",
+        (false, false) => "put",
+    };
     let code = letter.code.clone().map_or(Reply::Null, Reply::bulk);
     let facts = [
         (
