@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -174,8 +175,8 @@ pub(crate) struct ListLetters {
     #[arg(long, value_name = "KEY")]
     pub(crate) after: Option<OsString>,
     /// How many at most
-    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
-    pub(crate) limit: usize,
+    #[arg(long, value_name = "NUMBER", default_value = "1000")]
+    pub(crate) limit: NonZeroUsize,
     #[command(flatten)]
     pub(crate) remote: Remote,
 }

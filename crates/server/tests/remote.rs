@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+
 use support::{Client, Ended, Folder, Server, bulk, ok, run, run_with_input};
 
 const CONFIG: &str = "
@@ -212,6 +214,30 @@ fn a_server_that_is_not_there_is_named() {
     }
     let odd = run(&["flush", "--server", "nowhere"]);
     assert_eq!(odd.code, 9, "{odd:?}");
+}
+
+#[test]
+fn what_a_server_says_cannot_move_the_cursor() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answers = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut client, _) = listener.accept().unwrap();
+            let _ = client.read(&mut [0; 1024]).unwrap();
+            client.write_all(b"-REFUSED ev\x1b[2Jil\r\n").unwrap();
+        }
+    });
+    for line in ["dead-letters list", "flush key"] {
+        let mut arguments: Vec<&str> = line.split(' ').collect();
+        arguments.extend(["--server", &address]);
+        let ended = run(&arguments);
+        assert!(
+            ended.stderr.contains("ev\\u{1b}[2Jil") && !ended.stderr.contains('\x1b'),
+            "{ended:?}"
+        );
+    }
+    answers.join().unwrap();
+    assert_eq!(run(&["dead-letters", "list", "--limit", "0"]).code, 2);
 }
 
 #[test]

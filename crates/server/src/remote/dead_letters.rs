@@ -47,7 +47,8 @@ fn list(arguments: &ListLetters) -> Result<Exit> {
     let mut letters: Vec<Letter> = Vec::new();
     let mut after = arguments.after.as_deref().map(|key| bytes(key).to_vec());
     // One more than asked for is looked at, to know whether there are more.
-    let wanted = arguments.limit.saturating_add(1);
+    let limit = arguments.limit.get();
+    let wanted = limit.saturating_add(1);
     while letters.len() < wanted {
         let count = PAGE.min(wanted - letters.len());
         let number = count.to_string();
@@ -71,8 +72,8 @@ fn list(arguments: &ListLetters) -> Result<Exit> {
             break;
         }
     }
-    let more = letters.len() > arguments.limit;
-    letters.truncate(arguments.limit);
+    let more = letters.len() > limit;
+    letters.truncate(limit);
     if arguments.remote.json {
         let letters: Vec<Value> = letters.iter().map(Letter::json).collect();
         print(Value::from(letters).to_string())?;

@@ -31,7 +31,7 @@ fn flush(arguments: &Flush) -> Result<Exit> {
                     Exit::Success
                 }
                 Some(why) => {
-                    console::say(format!("tidegate: {why}"));
+                    console::say(format!("tidegate: {}", shown(why.as_bytes())));
                     Exit::Left
                 }
             },

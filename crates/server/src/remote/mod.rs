@@ -53,7 +53,8 @@ impl Failure {
             ),
             Self::Local(text) => (text, Exit::Failure),
         };
-        console::say(format!("tidegate: {text}"));
+        // What comes from elsewhere in it may be anything.
+        console::say(format!("tidegate: {}", shown(text.as_bytes())));
         exit
     }
 }
