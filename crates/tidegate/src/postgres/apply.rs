@@ -308,10 +308,7 @@ fn follows_deletions(
 }
 
 fn is_key(row: &Row, key: &Key, table: &Table) -> bool {
-    match table.keys {
-        super::table::Keys::Text => row.get::<_, &str>(0).as_bytes() == key.as_bytes(),
-        super::table::Keys::Bytes => row.get::<_, &[u8]>(0) == key.as_bytes(),
-    }
+    table.keys.of(row, 0) == key.as_bytes()
 }
 
 /// Whether a flush was made over a row.

@@ -23,7 +23,9 @@ impl From<Trouble> for StoreError {
             Trouble::Race => Self::unavailable("other writers were at the same rows all the time"),
             Trouble::Short(table) => Self::refused(
                 None,
-                format_args!("table {table} did not take a row: a trigger or rule left it out"),
+                format_args!(
+                    "table {table} did not take a row: a trigger or rule left it out, or gave it another key"
+                ),
             ),
             Trouble::Lost(error) | Trouble::Failed(error) => error,
         }
@@ -40,6 +42,11 @@ impl From<Error> for Trouble {
         }
         let code = answer.code().code();
         match &code[..2] {
+            // Whatever code a trigger chose, what it says of a row it will say again, and other rows are not to wait
+            // for it.
+            "53" | "55" | "57" | "58" | "25" | "08" | "XX" | "0A" if is_raised(answer) => {
+                Self::Failed(refused(answer))
+            }
             // A deadlock, or a snapshot that others overtook.
             "40" => Self::Race,
             // No resources, an operator's doing, a statement that took too long, a server that only reads.
@@ -65,12 +72,17 @@ fn lost(error: &Error) -> StoreError {
 }
 
 fn unavailable(answer: &DbError) -> StoreError {
-    // The messages of these classes hold no values.
-    StoreError::unavailable(format_args!(
-        "{} (code {})",
-        answer.message(),
-        answer.code().code()
-    ))
+    // The messages of these classes hold no values, unless it is not the server that says so.
+    let message = match is_raised(answer) {
+        true => "a trigger",
+        false => answer.message(),
+    };
+    StoreError::unavailable(format_args!("{message} (code {})", answer.code().code()))
+}
+
+/// Whether a function of the user raised it, in words of its own.
+fn is_raised(answer: &DbError) -> bool {
+    answer.routine() == Some("exec_stmt_raise")
 }
 
 /// Says in words what was refused, by the names the server gives and never by its message, which may
@@ -78,6 +90,7 @@ fn unavailable(answer: &DbError) -> StoreError {
 fn refused(answer: &DbError) -> StoreError {
     let code = answer.code().code();
     let what = match code {
+        _ if is_raised(answer) => "a trigger",
         "22001" => "a value is too long for its column",
         "22003" => "a number is out of range; no version may be left for this key",
         "22P02" | "22032" => "a value is not of its column's type",

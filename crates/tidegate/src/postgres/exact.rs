@@ -11,7 +11,7 @@ use super::error::Trouble;
 use super::moment::Moment;
 use super::plan::{self, Array, Group, Plan};
 use super::support::LOCK_CLASS;
-use super::table::Table;
+use super::table::{Keys, Table};
 
 /// What is to be written to one table.
 #[derive(Default)]
@@ -284,9 +284,12 @@ fn decide<'a>(
 /// One statement that is about to be sent, and how many rows it must give.
 struct Sent<'a> {
     table: &'a str,
+    keys: Keys,
     statement: Statement,
     arrays: Vec<Array<'a>>,
     rows: Option<usize>,
+    /// The keys of the rows, sorted, if it gives these.
+    puts: &'a [(&'a Write, Version)],
 }
 
 async fn write(
@@ -311,24 +314,29 @@ async fn write(
             arrays.push(plan::versions(puts.iter().map(|put| put.1)));
             sent.push(Sent {
                 table: &group.table.name,
+                keys: group.table.keys,
                 statement: lease.prepare(sql).await?,
                 arrays,
                 rows: Some(puts.len()),
+                puts,
             });
         }
         if !decided.delete.is_empty() {
             let keys = decided.delete.iter().map(|write| &write.key);
             sent.push(Sent {
                 table: &group.table.name,
+                keys: group.table.keys,
                 statement: lease.prepare(&sql.delete).await?,
                 arrays: vec![plan::keys(group.table, keys)],
                 rows: Some(decided.delete.len()),
+                puts: &[],
             });
         }
         if !decided.remember.is_empty() {
             let remember = &decided.remember;
             sent.push(Sent {
                 table: &group.table.name,
+                keys: group.table.keys,
                 statement: lease.prepare(&sql.remember).await?,
                 arrays: vec![
                     Box::new(group.table.name.as_str()),
@@ -337,12 +345,14 @@ async fn write(
                     Box::new(when),
                 ],
                 rows: None,
+                puts: &[],
             });
         }
         if !decided.once.is_empty() {
             let keys: Vec<&[u8]> = decided.once.iter().map(|mark| mark.0.as_bytes()).collect();
             sent.push(Sent {
                 table: &group.table.name,
+                keys: group.table.keys,
                 statement: lease.prepare(&sql.remember).await?,
                 arrays: vec![
                     Box::new(once_name(group.table)),
@@ -351,6 +361,7 @@ async fn write(
                     Box::new(when),
                 ],
                 rows: None,
+                puts: &[],
             });
         }
         if !decided.insert.is_empty() {
@@ -360,9 +371,11 @@ async fn write(
             inserted.push((sent.len(), &decided.insert));
             sent.push(Sent {
                 table: &group.table.name,
+                keys: group.table.keys,
                 statement: lease.prepare(&sql.remembered).await?,
                 arrays: vec![keys, name],
                 rows: None,
+                puts: &[],
             });
         }
     }
@@ -371,7 +384,16 @@ async fn write(
     let asked = asked.map(|sent| lease.ask(sent.statement.clone(), references(&sent.arrays)));
     let answers = pipeline(asked.collect()).await?;
     for (answer, sent) in answers.iter().zip(&sent) {
-        if sent.rows.is_some_and(|rows| rows != answer.len()) {
+        // A trigger may leave a row out, or give it another key.
+        let is_short = sent.rows.is_some_and(|rows| rows != answer.len());
+        let is_put = |row: &Row| {
+            let key = sent.keys.of(row, 0);
+            let found = sent
+                .puts
+                .binary_search_by(|put| put.0.key.as_bytes().cmp(key));
+            found.is_ok()
+        };
+        if is_short || !sent.puts.is_empty() && !answer.iter().all(is_put) {
             return Err(Trouble::Short(sent.table.to_owned()));
         }
     }

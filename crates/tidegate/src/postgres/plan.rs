@@ -105,6 +105,7 @@ pub(super) fn check(table: &Table, write: &Write) -> Result<(), String> {
             columns.key, table.name
         ));
     }
+    too_long(table, &columns.key, key, table.key_chars_max)?;
     if let Some(version) = write.guard.version()
         && i64::try_from(version.raw()).is_err()
     {
@@ -120,6 +121,7 @@ pub(super) fn check(table: &Table, write: &Write) -> Result<(), String> {
             columns.value, table.name
         ));
     }
+    too_long(table, &columns.value, value, table.value_chars_max)?;
     match (expires_at, &columns.expires_at) {
         (Some(_), None) => Err(format!(
             "table {} has no column for the end of life",
@@ -127,6 +129,17 @@ pub(super) fn check(table: &Table, write: &Write) -> Result<(), String> {
         )),
         (Some(at), Some(name)) if Moment::exact(*at).is_none() => Err(format!(
             "the end of life is out of range for column {name} of table {}",
+            table.name
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what is longer than its column. PostgreSQL does so too, but cuts spaces at the end in place of it.
+fn too_long(table: &Table, column: &str, bytes: &[u8], max: Option<usize>) -> Result<(), String> {
+    match (max, text(bytes)) {
+        (Some(max), Some(text)) if text.chars().count() > max => Err(format!(
+            "column {column} of table {} takes at most {max} characters",
             table.name
         )),
         _ => Ok(()),

@@ -58,7 +58,7 @@ pub(super) struct Statements {
     pub(super) put_if_newer: Arc<str>,
     /// The plain way to put over what was there: the same with what each was made over at the end.
     pub(super) put_over: Arc<str>,
-    /// Rows that are not there: keys, values, ends of life, versions. Gives a row for each.
+    /// Rows that are not there: keys, values, ends of life, versions. Gives the key of each.
     pub(super) insert: Arc<str>,
     /// Rows that are locked: the same.
     pub(super) update: Arc<str>,
@@ -305,13 +305,13 @@ impl Statements {
             insert: format!(
                 "insert into {table} as t ({names}, {version})
                  select {sources}, u.ver from {} order by u.n
-                 on conflict ({key}) do nothing returning 1",
+                 on conflict ({key}) do nothing returning t.{key}",
                 arrays(1, &with_version),
             )
             .into(),
             update: format!(
                 "update {table} as t set {set_source}, {version} = u.ver
-                 from {} where t.{key} = u.k returning 1",
+                 from {} where t.{key} = u.k returning t.{key}",
                 arrays(1, &with_version),
             )
             .into(),

@@ -19,6 +19,10 @@ pub(super) struct Table {
     pub(super) lock: i32,
     pub(super) keys: Keys,
     pub(super) values: Values,
+    /// The most characters of a key, where its column has a length.
+    pub(super) key_chars_max: Option<usize>,
+    /// The most characters of a value, likewise.
+    pub(super) value_chars_max: Option<usize>,
     pub(super) sql: Statements,
     /// The last batch of puts that went the plain way made new rows.
     pub(super) grows: AtomicBool,
@@ -31,6 +35,16 @@ pub(super) struct Table {
 pub(super) enum Keys {
     Text,
     Bytes,
+}
+
+impl Keys {
+    /// The key in a column of a row.
+    pub(super) fn of(self, row: &Row, column: usize) -> &[u8] {
+        match self {
+            Self::Text => row.get::<_, &str>(column).as_bytes(),
+            Self::Bytes => row.get(column),
+        }
+    }
 }
 
 /// The type of the value column, or columns.
@@ -58,6 +72,8 @@ struct Column {
     generated: bool,
     sorted_by_bytes: bool,
     equal_by_bytes: bool,
+    /// Characters of a `varchar`, digits of the second of a `timestamptz`; where they are declared.
+    size: Option<usize>,
 }
 
 impl Table {
@@ -110,7 +126,7 @@ impl Table {
             name: &name,
             columns: &columns,
         };
-        let (key, values) = check.all(spec)?;
+        let (key, value, values) = check.all(spec)?;
         if !is_unique(client, oid, key.number).await.map_err(wrong)? {
             let what = "is not unique: it must be alone in a primary key, or in a unique constraint \
                         or index over all rows that is not deferrable";
@@ -126,7 +142,19 @@ impl Table {
                 "table {name}: the trigger that raises the version of rows changed in SQL cannot be made \
                  (it needs TRIGGER on the table, and CREATE on its schema for a function)"
             );
-            let sql = alone(&raise(Some(&schema), &quoted, spec));
+            // Another process may have made it meanwhile.
+            let sql = alone(&format!(
+                "do {work};",
+                work = sql::literal(&format!(
+                    "begin
+                         if not exists (select from pg_trigger where tgrelid = {oid} and tgname = '{RAISE}'
+                             and tgenabled in ('O', 'A')) then
+                             {}
+                         end if;
+                     end",
+                    raise(Some(&schema), &quoted, spec)
+                )),
+            ));
             let made = transaction(client, &sql).await;
             made.map_err(|e| error::configuration(&what, &e))?;
         }
@@ -145,6 +173,8 @@ impl Table {
             spec: spec.clone(),
             keys,
             values,
+            key_chars_max: key.size,
+            value_chars_max: value.size,
             name,
             grows: AtomicBool::new(true),
             plain_batches: AtomicU32::new(0),
@@ -227,7 +257,10 @@ async fn columns(client: &Client, oid: u32) -> Result<Vec<Column>, tokio_postgre
             format_type(a.atttypid, a.atttypmod), a.attnotnull,
             a.atthasdef or a.attidentity <> '', a.attgenerated <> '' or a.attidentity = 'a',
             coalesce(c.collname in ('C', 'POSIX', 'ucs_basic'), a.attcollation = 0),
-            coalesce(c.collisdeterministic, true)
+            coalesce(c.collisdeterministic, true),
+            case when a.atttypmod < 0 then null
+                when t.typname = 'varchar' then a.atttypmod - 4
+                when t.typname = 'timestamptz' then a.atttypmod end
         from pg_attribute as a
         join pg_type as t on t.oid = a.atttypid
         join pg_namespace as n on n.oid = t.typnamespace
@@ -245,6 +278,9 @@ async fn columns(client: &Client, oid: u32) -> Result<Vec<Column>, tokio_postgre
         generated: row.get(6),
         sorted_by_bytes: row.get(7),
         equal_by_bytes: row.get(8),
+        size: row
+            .get::<_, Option<i32>>(9)
+            .and_then(|size| usize::try_from(size).ok()),
     };
     Ok(rows.iter().map(column).collect())
 }
@@ -291,7 +327,7 @@ impl Check<'_> {
         Ok(column)
     }
 
-    fn all(&self, spec: &TableSpec) -> Result<(&Column, Values), StoreError> {
+    fn all(&self, spec: &TableSpec) -> Result<(&Column, &Column, Values), StoreError> {
         let columns = &spec.columns;
         let key = self.typed(&columns.key, &["text", "varchar", "bytea"])?;
         if !key.equal_by_bytes {
@@ -320,6 +356,13 @@ impl Check<'_> {
             self.typed(name, &["timestamptz"])?;
         }
         if let Some(name) = &columns.expires_at
+            && self.column(name)?.size.is_some_and(|digits| digits < 3)
+        {
+            let what =
+                "rounds to more than a millisecond; it must have at least 3 digits of the second";
+            return Err(self.wrong(name, what));
+        }
+        if let Some(name) = &columns.expires_at
             && self.column(name)?.required
         {
             return Err(self.wrong(
@@ -333,7 +376,7 @@ impl Check<'_> {
             let what = "is `not null` without a default, and nothing would fill it";
             return Err(self.wrong(&column.name, what));
         }
-        Ok((key, values))
+        Ok((key, value, values))
     }
 }
 
@@ -371,23 +414,33 @@ fn raising(version: &str) -> String {
     format!("{RAISE}__{hash:016x}")
 }
 
-/// The statements that make the trigger: a row that is updated and keeps its version gets the next odd one. Our
+/// The steps of a block that make the trigger: a row that is updated and keeps its version gets the next odd one. Our
 /// own updates always bring another version, so for them the condition is all there is to it.
+///
+/// All tables of a schema share the function. One that another user owns cannot be replaced, and is used if it does
+/// the same.
 fn raise(schema: Option<&str>, quoted: &str, spec: &TableSpec) -> String {
     let version = quote(&spec.columns.version);
     let mut function = quote(&raising(&spec.columns.version));
     if let Some(schema) = schema {
         function = format!("{}.{function}", quote(schema));
     }
+    let body = sql::literal(&format!(
+        "begin new.{version} := (greatest(new.{version}, 1) + 1) | 1; return new; end"
+    ));
     format!(
-        "create or replace function {function}() returns trigger language plpgsql
-         set search_path = pg_catalog as {body};
+        "begin
+             create or replace function {function}() returns trigger language plpgsql
+             set search_path = pg_catalog as {body};
+         exception when insufficient_privilege then
+             if not exists (select from pg_proc where oid = to_regprocedure({named}) and prosrc = {body}) then
+                 raise;
+             end if;
+         end;
          create trigger {RAISE} before update on {quoted}
          for each row when (old.{version} is not distinct from new.{version})
          execute function {function}();",
-        body = sql::literal(&format!(
-            "begin new.{version} := (greatest(new.{version}, 1) + 1) | 1; return new; end"
-        )),
+        named = sql::literal(&format!("{function}()")),
     )
 }
 
