@@ -229,3 +229,21 @@ fn a_signal_before_the_store_is_open_is_not_said_to_have_stored_everything() {
         "{told}"
     );
 }
+
+#[test]
+fn a_store_that_hangs_does_not_hold_up_the_end() {
+    let folder = Folder::new();
+    let server = folder.serve_config(&format!(
+        "[server]\nshutdown_timeout = '500ms'\n[store]\nurl = 'sqlite:store.db?busy_timeout=300s'\n{WRITE_BACK}"
+    ));
+    server.connect().expect("SET session:1 1", ok());
+    // Somebody else holds the database, and the store waits for it for minutes.
+    let database = rusqlite::Connection::open(folder.data().join("store.db")).unwrap();
+    database.execute_batch("begin immediate").unwrap();
+    let asked = std::time::Instant::now();
+    server.signal("TERM");
+    let code = server.wait();
+    assert_eq!(code, 6, "{}", folder.stderr());
+    assert!(asked.elapsed() < support::PATIENCE, "{:?}", asked.elapsed());
+    drop(database);
+}

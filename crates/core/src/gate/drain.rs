@@ -12,13 +12,19 @@ use crate::layer::Layer;
 use crate::receipt::FlushReport;
 use crate::recover::last_checkpoint;
 
+/// What the tasks get to come to their end, also where no time is left.
+const TASKS_END: Duration = Duration::from_secs(1);
+/// What the store gets to finish and close, also where no time is left.
+const STORE_CLOSES: Duration = Duration::from_millis(500);
+
 pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<FlushReport> {
     if !layer.close() {
         return Err(Error::closed());
     }
     let until = layer.clock.elapsed().saturating_add(deadline);
     let idle = std::pin::pin!(writes_answered(layer));
-    select(idle, layer.clock.sleep(deadline)).await;
+    // At most half of the time: a commit that is stuck must not cost the dirty entries theirs.
+    select(idle, layer.clock.sleep(deadline / 2)).await;
     let report = flush(layer, None, until.saturating_sub(layer.clock.elapsed())).await;
     layer.stop();
     // From here on others may change the store.
@@ -31,15 +37,14 @@ pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<Flus
             drop(task.await);
         }
     });
-    let left = until
-        .saturating_sub(layer.clock.elapsed())
-        .max(Duration::from_secs(1));
-    select(ended, layer.clock.sleep(left)).await;
+    let left = |least: Duration| until.saturating_sub(layer.clock.elapsed()).max(least);
+    select(ended, layer.clock.sleep(left(TASKS_END))).await;
     last_checkpoint(layer).await;
     if let Some(journal) = &layer.journal {
         journal.close().await;
     }
-    layer.store.close().await;
+    // A store that hangs finishes what it has by itself, or with the process.
+    select(layer.store.close(), layer.clock.sleep(left(STORE_CLOSES))).await;
     Ok(report)
 }
 

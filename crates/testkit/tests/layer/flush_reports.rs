@@ -1,6 +1,6 @@
 //! What a flush tells, by class, and what the figures of a class say.
 
-use tidegate_core::{Class, ClassFlush, ErrorKind, Strategy};
+use tidegate_core::{Class, ClassFlush, Durability, ErrorKind, Strategy};
 
 use crate::hooked::Hooked;
 use crate::world::{World, ms, pass};
@@ -54,6 +54,26 @@ async fn a_flush_reports_by_class_and_may_be_of_one() {
     gate.retry_dead_letters(None);
     store.settings().refused = None;
     assert!(gate.drain(ms(10_000)).await.unwrap().is_complete());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_flushes_although_a_write_through_the_store_is_stuck() {
+    let world = World::new();
+    let store = Hooked::new(world.rows.clone());
+    store.settings().stuck = Some("t:stuck");
+    let classes = [
+        back("b").durability(Durability::Memory),
+        Class::new("t", "t:*"),
+    ];
+    let builder = world.builder().store(store.clone()).lanes(1);
+    let gate = builder.classes(classes).open().await.unwrap();
+    gate.set("b:1", "v").await.unwrap();
+    let stuck = gate.clone();
+    tokio::spawn(async move { drop(stuck.set("t:stuck", "v").await) });
+    pass(ms(10)).await;
+    let report = gate.drain(ms(1_000)).await.unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(world.value("b", "b:1").as_deref(), Some("v"));
 }
 
 #[tokio::test(start_paused = true)]
