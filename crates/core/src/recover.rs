@@ -63,12 +63,10 @@ pub(crate) async fn read(journal: &dyn Journal) -> Result<Recovered> {
             match Record::decode(replayed.record) {
                 Some(Record::Write(record)) => recovered.take(record, replayed.lsn),
                 Some(Record::Discarded(key, version)) => recovered.discard(&key, version),
-                Some(Record::Checkpoint(needed)) => {
-                    recovered.entries.retain(|_, found| found.lsn >= needed);
-                    for found in recovered.entries.values_mut() {
-                        found.sums.retain(|sum| sum.lsn >= Some(needed));
-                    }
-                }
+                Some(Record::Checkpoint(needed)) => recovered.entries.retain(|_, found| {
+                    found.sums.retain(|sum| sum.lsn >= Some(needed));
+                    found.lsn >= needed || !found.sums.is_empty()
+                }),
                 None => {
                     return Err(Error::configuration(format_args!(
                         "the journal's record {} was not written by this version of tidegate",
@@ -125,12 +123,22 @@ pub(crate) async fn last_checkpoint(layer: &Layer) {
 impl Recovered {
     fn take(&mut self, record: WriteRecord, lsn: Lsn) {
         self.generation = self.generation.max(record.version.generation());
+        let sum = record.added.map(|(by, since)| Sum {
+            since,
+            version: record.version,
+            by,
+            lsn: Some(lsn),
+            // An earlier life may have sent it.
+            fate: Fate::Unknown,
+        });
         // Of the same version the later record counts: a dead letter, or a copy of what is still needed.
-        let newer = self
-            .entries
-            .get(&record.key)
-            .is_none_or(|old| old.version <= record.version);
-        if !newer {
+        if let Some(found) = self.entries.get_mut(&record.key)
+            && found.version > record.version
+        {
+            // A copy may come after an addition that was on its way when it was made, and belongs before it.
+            if let Some(sum) = sum.filter(|_| !found.sums.is_empty()) {
+                add_sum(&mut found.sums, sum);
+            }
             return;
         }
         // Copied, so that a value does not pin the buffer it was read into.
@@ -141,22 +149,13 @@ impl Recovered {
             },
             other => other,
         };
-        let sum = record.added.map(|(by, since)| Sum {
-            since,
-            version: record.version,
-            by,
-            lsn: Some(lsn),
-            // An earlier life may have sent it.
-            fate: Fate::Unknown,
-        });
         let mut sums = Vec::new();
         if let Some(sum) = sum {
-            // Those before it count too, up to the last that was no addition; a copy stands for many.
+            // Those before it count too, up to the last that was no addition.
             if let Some(old) = self.entries.get_mut(&record.key) {
                 sums = std::mem::take(&mut old.sums);
-                sums.retain(|old| old.version < sum.since);
             }
-            sums.push(sum);
+            add_sum(&mut sums, sum);
         }
         let found = Found {
             class: record.class,
@@ -218,6 +217,13 @@ impl Recovered {
         }
         Ok(())
     }
+}
+
+/// Puts a sum in its place. It may be a copy that stands for many.
+fn add_sum(sums: &mut Vec<Sum>, sum: Sum) {
+    sums.retain(|old| old.version < sum.since || old.version > sum.version);
+    let place = sums.partition_point(|old| old.version < sum.version);
+    sums.insert(place, sum);
 }
 
 /// Whether a row of this version says that a record was flushed. As new or newer: it was, and its row may have
@@ -348,4 +354,72 @@ async fn flush_moved(layer: &Layer, moved: Vec<(usize, Write)>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u64) -> Version {
+        Version::compose(1, number)
+    }
+
+    /// An addition of `by` under the versions `since` to `version`.
+    fn added(by: i64, since: u64, version: u64) -> WriteRecord {
+        WriteRecord {
+            class: "n".into(),
+            key: Key::from("n:1"),
+            version: at(version),
+            base: None,
+            change: Change::Put {
+                value: "0".into(),
+                expires_at: None,
+            },
+            added: Some((by, at(since))),
+            refusal: None,
+        }
+    }
+
+    fn put(version: u64) -> WriteRecord {
+        WriteRecord {
+            added: None,
+            ..added(0, 0, version)
+        }
+    }
+
+    /// What is to be added after these records.
+    fn sums(records: impl IntoIterator<Item = WriteRecord>) -> Vec<(u64, i64)> {
+        let mut recovered = Recovered::default();
+        for (lsn, record) in (1..).zip(records) {
+            recovered.take(record, Lsn(lsn));
+        }
+        let found = &recovered.entries[&Key::from("n:1")];
+        assert!(found.sums.is_sorted_by_key(|sum| sum.version));
+        let sums = found.sums.iter();
+        sums.map(|sum| (sum.version.raw() - at(0).raw(), sum.by))
+            .collect()
+    }
+
+    #[test]
+    fn a_copy_of_an_addition_counts_also_after_a_later_addition() {
+        let later = || added(6, 6, 6);
+        assert_eq!(sums([later(), added(5, 4, 4)]), [(4, 5), (6, 6)]);
+        let again = [added(5, 4, 4), later(), added(5, 4, 4)];
+        assert_eq!(sums(again), [(4, 5), (6, 6)], "and once");
+        let many = [added(2, 2, 2), added(3, 4, 4), later(), added(5, 2, 4)];
+        assert_eq!(
+            sums(many),
+            [(4, 5), (6, 6)],
+            "also one that stands for many"
+        );
+        let all = [added(5, 4, 4), later(), added(11, 4, 6)];
+        assert_eq!(sums(all), [(6, 11)]);
+    }
+
+    #[test]
+    fn what_was_added_before_a_put_is_in_it() {
+        assert_eq!(sums([added(5, 4, 4), put(6)]), []);
+        assert_eq!(sums([put(6), added(5, 4, 4)]), []);
+        assert_eq!(sums([added(5, 4, 4), put(6), added(1, 8, 8)]), [(8, 1)]);
+    }
 }
