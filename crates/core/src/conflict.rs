@@ -38,6 +38,8 @@ pub(crate) struct Resolved {
 pub(crate) enum Decision {
     /// The entry goes out once more.
     Again,
+    /// An earlier life of this process wrote the row, or deleted it, after the entry.
+    Superseded,
     /// The store wins, for this reason.
     Lost(String),
     /// The row could not be looked at: the claim failed as if it had not been tried.
@@ -104,6 +106,15 @@ pub(crate) fn decide(
         state.dirty.unclaim(claim);
         return Decision::Again;
     }
+    if state.dirty.is_restored(claim) && is_of_earlier_life(layer, newest) {
+        // The journal has no word of it: it went through the store, or is of a class that journals nothing.
+        if newest > claim.version {
+            return Decision::Superseded;
+        }
+        state.dirty.rebase(claim, newest);
+        state.dirty.unclaim(claim);
+        return Decision::Again;
+    }
     if !state.dirty.is_current(claim) {
         // What was written meanwhile takes its place, and meets the row itself.
         state.dirty.unclaim(claim);
@@ -125,6 +136,13 @@ pub(crate) fn decide(
             }
         },
     }
+}
+
+/// Even versions before this start's first were issued by earlier ones.
+fn is_of_earlier_life(layer: &Layer, row: Version) -> bool {
+    row > Version::NONE
+        && row.raw().is_multiple_of(2)
+        && row.generation() < layer.newest_issued().generation()
 }
 
 fn describe(claim: &Claim, newest: Version) -> String {

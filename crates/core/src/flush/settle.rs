@@ -26,6 +26,18 @@ pub(super) fn settle(
             Ok(Outcome::Conflict { newest }) => {
                 match conflict::decide(layer, &mut state, &claim, newest, &mut merged) {
                     Decision::Again => {}
+                    Decision::Superseded => {
+                        state.dirty.stored(&claim, newest);
+                        clean(layer, &mut state, &claim);
+                        let key = claim.key.as_bytes();
+                        if state.dirty.get(key).is_none() && !state.is_queued(key) {
+                            // Readers were shown what is older than the row.
+                            state.loads.invalidate(key);
+                            layer.near.remove(key);
+                        }
+                        stored += 1;
+                        layer.state(claim.class).counters.superseded.one();
+                    }
                     Decision::Lost(why) => lost(layer, &mut state, &claim, newest, &why),
                     Decision::Later => {
                         state.dirty.unclaim(&claim);

@@ -1,7 +1,9 @@
 //! What goes through the store past a bound, or past a broken journal, over what is dirty, parked or added to.
 
-use tidegate_core::{Change, Class, Durability, Entry, Key, Strategy, WhenFull};
+use tidegate_core::port::{Batch, Guard, Store, TableSpec, Timestamp, Write};
+use tidegate_core::{Change, Class, Conflict, Durability, Entry, Key, Strategy, Version, WhenFull};
 
+use crate::life::{crash, live};
 use crate::world::{World, ms, text};
 
 fn back() -> Class {
@@ -100,4 +102,40 @@ async fn what_is_added_through_the_store_stays_an_addition() {
     let (value, _) = gate.add("n:1", 1).await.unwrap();
     assert_eq!(value, 103);
     assert!(gate.audit().is_empty(), "{:?}", gate.audit());
+}
+
+#[test]
+fn a_delete_that_the_journal_could_not_be_told_of_is_not_undone_after_a_start() {
+    for conflict in [Conflict::StoreWins, Conflict::CacheWins] {
+        for write_first in [false, true] {
+            let class = || back().conflict(conflict.clone());
+            let world = World::new();
+            let version = crash(&world, async {
+                let gate = world.gate([class()]).await;
+                gate.set("b:1", "deleted").await.unwrap().receipt.version
+            });
+            live(async {
+                // As the same life would have done through the store, its journal being broken.
+                let table = TableSpec::named("b");
+                let write = Write {
+                    table: world.rows.open_table(&table).await.unwrap(),
+                    key: Key::from("b:1"),
+                    change: Change::Delete,
+                    guard: Guard::IfNewer(Version::from_raw(version.raw() + 2)),
+                };
+                let (writes, now) = (vec![write], Timestamp::from_millis(1));
+                world.rows.apply(&Batch { writes, now }).await.unwrap();
+                let gate = world.gate([class()]).await;
+                if write_first {
+                    gate.set("b:1", "new").await.unwrap();
+                }
+                assert!(gate.flush(ms(1_000)).await.unwrap().is_complete());
+                let expected = write_first.then(|| "new".to_owned());
+                assert_eq!(text(&gate, "b:1").await, expected);
+                assert_eq!(world.value("b", "b:1"), expected);
+                assert!(gate.dead_letters(None, None, 10).is_empty());
+                assert!(gate.audit().is_empty(), "{:?}", gate.audit());
+            });
+        }
+    }
 }

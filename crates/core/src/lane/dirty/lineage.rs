@@ -233,6 +233,11 @@ impl Lineage {
             .is_some_and(|restored| after_base && row <= restored && row.raw().is_multiple_of(2))
     }
 
+    /// Whether the key came from the journal, and the store has told nothing of it since.
+    pub(super) fn is_restored(&self) -> bool {
+        self.restored.is_some()
+    }
+
     /// The entry goes out over a row of this version from now on.
     pub(super) fn rebase(&mut self, row: Version) {
         self.base = Some(row);

@@ -59,6 +59,12 @@ impl Dirty {
         entry.is_some_and(|entry| entry.lineage.is_own(row))
     }
 
+    /// Whether the claim's key has an entry that an earlier start left behind, and the store has told nothing of it since.
+    pub(crate) fn is_restored(&self, claim: &Claim) -> bool {
+        let entry = self.entries.get(&claim.key);
+        entry.is_some_and(|entry| entry.lineage.is_restored())
+    }
+
     /// The entry goes over a row of this version from now on.
     pub(crate) fn rebase(&mut self, claim: &Claim, row: Version) {
         if let Some(entry) = self.claimed_mut(claim) {
