@@ -192,7 +192,7 @@ async fn an_update_that_grows_past_the_bound_is_refused() {
 async fn a_full_class_takes_a_write_in_place_of_a_parked_one() {
     let world = World::new();
     let gate = world
-        .gate([back("b").dirty_bytes_max(600, WhenFull::Reject)])
+        .gate([back("b").dirty_bytes_max(1_600, WhenFull::Reject)])
         .await;
     gate.set("b:1", "!poison").await.unwrap();
     gate.set("b:2", "!poison").await.unwrap();

@@ -152,7 +152,7 @@ async fn with_the_store_down_and_many_writers_what_is_kept_stays_within_the_boun
 async fn an_update_that_outgrows_its_room_waits_for_it_and_keeps_its_place() {
     let world = World::new();
     let gate = world
-        .gate([back().dirty_bytes_max(4_000, WhenFull::Block)])
+        .gate([back().dirty_bytes_max(7_000, WhenFull::Block)])
         .await;
     gate.set("b:grows", "0").await.unwrap();
     gate.flush(ms(10_000)).await.unwrap();
@@ -189,7 +189,7 @@ async fn an_update_that_outgrows_its_room_waits_for_it_and_keeps_its_place() {
 async fn an_update_that_outgrows_its_room_is_refused_when_it_waited_in_vain() {
     let world = World::new();
     let gate = world
-        .gate([back().dirty_bytes_max(4_000, WhenFull::Block)])
+        .gate([back().dirty_bytes_max(8_100, WhenFull::Block)])
         .await;
     world.set_down(true);
     for i in 0..8 {
@@ -378,7 +378,7 @@ async fn what_a_json_column_cannot_hold_is_refused_before_it_is_acknowledged() {
 #[tokio::test(start_paused = true)]
 async fn what_is_on_its_way_to_a_stalled_store_counts_until_it_is_there() {
     let world = World::new();
-    let class = back().dirty_bytes_max(15_000, WhenFull::Reject);
+    let class = back().dirty_bytes_max(20_500, WhenFull::Reject);
     let gate = world.gate([class]).await;
     let mut faults = StoreFaults::none(ms(1_000));
     faults.stall = 1.0;
