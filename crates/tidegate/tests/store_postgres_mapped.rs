@@ -181,7 +181,7 @@ async fn processes_that_ask_for_the_trigger_at_once_all_get_it() {
         .get::<_, i64>(0)
         < 2
     {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     client.batch_execute("commit").await.unwrap();
     for opened in opening {

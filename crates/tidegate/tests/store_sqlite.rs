@@ -336,3 +336,42 @@ async fn another_process_that_writes_is_waited_for_and_then_reported() {
     user.execute_batch("commit").unwrap();
     store.apply(&put(table, "a", Guard::Always)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_row_that_others_filled_with_other_types_is_read_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let store = SqliteStore::open(SqliteConfig::file(&path)).await.unwrap();
+    let table = store.open_table(&TableSpec::named("kv")).await.unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    other
+        .execute_batch(
+            "insert into kv (key, value, version, expires_at) values
+             ('a', '1', 'first', null), ('b', '1', 1.5, '2099-01-01'), ('c', '1', 3, 1.8e12),
+             ('d', '1', x'00', x'01'), ('good', '1', 7, null)",
+        )
+        .unwrap();
+    let keys = ["a", "b", "c", "d", "good"];
+    let asked: Vec<_> = keys.iter().map(|key| (table, Key::from(*key))).collect();
+    let rows = store.load(&asked, now).await.unwrap();
+    assert!(rows.iter().all(Option::is_some), "{rows:?}");
+    assert_eq!(store.scan(table, None, 10, now).await.unwrap().len(), 5);
+    for (key, row) in keys.iter().zip(rows) {
+        let write = Write {
+            table,
+            key: Key::from(*key),
+            change: Change::Add { by: 1 },
+            guard: Guard::Unchanged(row.map(|row| row.version)),
+        };
+        let batch = Batch {
+            writes: vec![write],
+            now,
+        };
+        let outcome = store.apply(&batch).await.unwrap()[0];
+        assert!(
+            matches!(outcome, Outcome::Added { value: 2, .. }),
+            "{key}: {outcome:?}"
+        );
+    }
+}

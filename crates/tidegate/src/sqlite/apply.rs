@@ -185,19 +185,17 @@ impl<'a> Prepared<'a> {
             return Err(StoreError::refused(None, "the version is out of range"));
         }
         let found = self.look.query_row(params![key, name], |row| {
-            let version = |column| {
-                let version: Option<i64> = row.get(column)?;
-                let version = version.map(|version| Version::from_raw(version.unsigned_abs()));
-                Ok::<_, rusqlite::Error>(version)
+            let version = match row.get_ref(0)? {
+                // There is no row, for a version is never null.
+                ValueRef::Null => None,
+                version => Some(table::version(version)),
             };
-            let number: Option<i64> = row.get(0)?;
-            let expires_at: Option<i64> = row.get(1)?;
+            let ends = table::end(row.get_ref(1)?);
             let live = row.get::<_, Option<bool>>(2)? == Some(true)
-                && expires_at.is_none_or(|at| at > now);
-            Ok((
-                number.map(|number| (Version::of_row(number), live)),
-                version(3)?,
-            ))
+                && ends.is_none_or(|ends| table::millis(ends) > now);
+            let remembered: Option<i64> = row.get(3)?;
+            let remembered = remembered.map(|kept| Version::from_raw(kept.unsigned_abs()));
+            Ok((version.map(|version| (version, live)), remembered))
         });
         let (row, remembered) = found.map_err(refused)?;
         let live = row.filter(|row| row.1).map(|row| row.0);
@@ -302,9 +300,7 @@ impl<'a> Prepared<'a> {
     fn present(&self, key: &ToSqlOutput<'_>) -> rusqlite::Result<(Vec<u8>, Option<Timestamp>)> {
         let mut present = self.connection.prepare_cached(&self.table.sql.present)?;
         present.query_row(params![key], |row| {
-            let ends: Option<i64> = row.get(1)?;
-            let ends = ends.map(|at| Timestamp::from_millis(u64::try_from(at).unwrap_or(0)));
-            Ok((table::bytes(row.get_ref(0)?), ends))
+            Ok((table::bytes(row.get_ref(0)?), table::end(row.get_ref(1)?)))
         })
     }
 }
@@ -399,7 +395,8 @@ pub(super) fn sweep(
             let mut found = statement.query(params![millis, limit])?;
             while let Some(row) = found.next()? {
                 let text = matches!(row.get_ref(0)?, ValueRef::Text(_));
-                rows.push((text, table::bytes(row.get_ref(0)?), row.get::<_, i64>(1)?));
+                let version = table::version(row.get_ref(1)?).raw().cast_signed();
+                rows.push((text, table::bytes(row.get_ref(0)?), version));
             }
             drop(found);
             let mut delete = connection.prepare_cached(&table.sql.delete)?;

@@ -11,7 +11,7 @@ use tidegate_core::port::{
     Batch, BoxFuture, Capabilities, Outcome, Resolution, RowKey, Store, StoreError, Swept, TableId,
     TableSpec, Ticket, Timestamp, Write,
 };
-use tidegate_core::{Change, Entry, Key, Version};
+use tidegate_core::{Change, Entry, Key};
 use tokio::sync::oneshot;
 
 use super::apply::{self, Waiting};
@@ -107,11 +107,10 @@ fn no_table(id: TableId) -> StoreError {
 
 /// Value, version and end of life from three columns.
 fn entry(row: &Row<'_>, first: usize) -> rusqlite::Result<Entry> {
-    let expires_at: Option<i64> = row.get(first + 2)?;
     Ok(Entry {
         value: Bytes::from(table::bytes(row.get_ref(first)?)),
-        version: Version::of_row(row.get(first + 1)?),
-        expires_at: expires_at.map(|at| Timestamp::from_millis(u64::try_from(at).unwrap_or(0))),
+        version: table::version(row.get_ref(first + 1)?),
+        expires_at: table::end(row.get_ref(first + 2)?),
     })
 }
 

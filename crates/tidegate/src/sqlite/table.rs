@@ -2,8 +2,8 @@
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
-use tidegate_core::Key;
 use tidegate_core::port::{StoreError, TableSpec, Timestamp, ValueType};
+use tidegate_core::{Key, Version};
 
 use super::error;
 
@@ -474,6 +474,29 @@ impl Statements {
             }),
         }
     }
+}
+
+/// The number in a column that others may have filled with something else: SQLite keeps any type in any column.
+fn number(value: ValueRef<'_>) -> Option<i64> {
+    match value {
+        ValueRef::Integer(number) => Some(number),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole numbers, and the ends of the range"
+        )]
+        ValueRef::Real(number) => Some(number as i64),
+        ValueRef::Null | ValueRef::Text(_) | ValueRef::Blob(_) => None,
+    }
+}
+
+/// The version of a row. One that is no number is a row without a number.
+pub(super) fn version(value: ValueRef<'_>) -> Version {
+    Version::of_row(number(value).unwrap_or_default())
+}
+
+/// The end of life of a row. One that is no number is none, as the comparisons of SQLite have it too.
+pub(super) fn end(value: ValueRef<'_>) -> Option<Timestamp> {
+    number(value).map(|at| Timestamp::from_millis(u64::try_from(at).unwrap_or(0)))
 }
 
 /// Bytes of a key or value, however it is kept; text for numbers that others wrote.
