@@ -35,14 +35,13 @@ pub(crate) fn is_too_old(layer: &Layer, class: usize) -> bool {
     too_old
 }
 
-/// Since when the oldest entry of the class has been dirty; dead letters not counted.
+/// Since when the oldest entry of the class has been dirty, also one that is on its way to the store; dead
+/// letters not counted.
 fn oldest(layer: &Layer, class: usize) -> Option<Duration> {
-    let fronts = layer.lanes.iter().filter_map(|lane| {
-        let state = lane.lock();
-        let mut fronts = state.dirty.fronts();
-        fronts.find_map(|front| (front.class == class).then_some(front.since))
-    });
-    fronts.min()
+    let lanes = layer.lanes.iter();
+    lanes
+        .filter_map(|lane| lane.lock().dirty.oldest_since(class))
+        .min()
 }
 
 fn micros(elapsed: Duration) -> u64 {

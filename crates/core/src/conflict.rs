@@ -106,7 +106,7 @@ pub(crate) fn decide(
         state.dirty.unclaim(claim);
         return Decision::Again;
     }
-    if state.dirty.is_restored(claim) && is_of_earlier_life(layer, newest) {
+    if state.dirty.is_after_restored(claim, newest) && is_of_earlier_life(layer, newest) {
         // The journal has no word of it: it went through the store, or is of a class that journals nothing.
         if newest > claim.version {
             return Decision::Superseded;
@@ -140,9 +140,7 @@ pub(crate) fn decide(
 
 /// Even versions before this start's first were issued by earlier ones.
 fn is_of_earlier_life(layer: &Layer, row: Version) -> bool {
-    row > Version::NONE
-        && row.raw().is_multiple_of(2)
-        && row.generation() < layer.newest_issued().generation()
+    row.raw().is_multiple_of(2) && row.generation() < layer.newest_issued().generation()
 }
 
 fn describe(claim: &Claim, newest: Version) -> String {

@@ -74,6 +74,25 @@ async fn what_is_too_old_holds_new_writes_back_and_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_hangs_on_its_way_to_the_store_grows_old_there() {
+    let world = World::new();
+    let class = back().dirty_age_max(ms(1_000)).when_full(WhenFull::Reject);
+    let gate = world.gate([class]).await;
+    let mut faults = StoreFaults::none(ms(100));
+    faults.stall = 1.0;
+    world.store.set_faults(faults);
+    gate.set("b:hangs", "v").await.unwrap();
+    pass(ms(1_500)).await;
+    assert_eq!(gate.stats().flushes_in_flight, 1);
+    let error = gate.set("b:1", "v").await.unwrap_err();
+    assert!(error.to_string().contains("dirty_age_max"), "{error}");
+    world.set_down(false);
+    assert!(gate.flush(ms(60_000)).await.unwrap().is_complete());
+    pass(ms(200)).await;
+    gate.set("b:1", "v").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_count_against_the_bounds_but_have_no_age() {
     let world = World::new();
     let class = back()

@@ -51,7 +51,7 @@ impl Dirty {
             };
             entry.state = DirtyState::Claimed;
             self.claimed += 1;
-            queue.claimed.insert(turn);
+            queue.claimed.insert(turn, entry.since);
             claims.push(entry.claim(key));
         }
         claims
@@ -70,23 +70,24 @@ impl Dirty {
         }
     }
 
-    /// Claims the entry of this key, out of turn. A parked one is left alone.
-    pub(crate) fn claim_key(&mut self, key: &Key) -> KeyClaim {
+    /// Claims the entry of this key, out of turn, for a write that comes after it, and takes its place whatever
+    /// it holds if it `replaces`. A parked one is left alone.
+    pub(crate) fn claim_key(&mut self, key: &Key, replaces: bool) -> KeyClaim {
         let Some(entry) = self.entries.get_mut(key) else {
             return KeyClaim::Free;
         };
         match entry.state {
-            DirtyState::Parked if !entry.lineage.was_sent() => return KeyClaim::Free,
+            DirtyState::Parked if replaces && !entry.lineage.was_sent() => return KeyClaim::Free,
             // Sums go to the store as such, before anything comes in their place.
             _ if entry.lineage.has_sums() => return KeyClaim::Busy,
             DirtyState::Parked => return KeyClaim::Free,
             DirtyState::Claimed => return KeyClaim::Busy,
             DirtyState::Waiting => entry.state = DirtyState::Claimed,
         }
-        let (class, turn) = (entry.class, entry.turn);
+        let (class, turn, since) = (entry.class, entry.turn, entry.since);
         let claim = entry.claim(key.clone());
         self.unqueue(class, turn);
-        self.of_class(class).claimed.insert(turn);
+        self.of_class(class).claimed.insert(turn, since);
         self.claimed += 1;
         KeyClaim::Claimed(claim)
     }
@@ -114,13 +115,17 @@ impl Dirty {
         }
     }
 
-    /// Every claim that is out goes back to its place: whoever made them is gone.
+    /// Every claim that is out goes back to its place: whoever made them is gone, and nobody knows what became of
+    /// them.
     pub(crate) fn unclaim_all(&mut self) {
         let claimed = |(key, entry): (&Key, &DirtyEntry)| {
             (entry.state == DirtyState::Claimed).then(|| (key.clone(), entry.turn))
         };
         let claimed: Vec<(Key, u64)> = self.entries.iter().filter_map(claimed).collect();
         for (key, turn) in claimed {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.lineage.abandoned(entry.version);
+            }
             self.release(&key, turn);
         }
     }

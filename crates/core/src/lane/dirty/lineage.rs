@@ -233,9 +233,17 @@ impl Lineage {
             .is_some_and(|restored| after_base && row <= restored && row.raw().is_multiple_of(2))
     }
 
-    /// Whether the key came from the journal, and the store has told nothing of it since.
-    pub(super) fn is_restored(&self) -> bool {
-        self.restored.is_some()
+    /// Whether a row of this version is newer than what came from the journal of the key, of which the store has
+    /// told nothing since.
+    pub(super) fn is_after_restored(&self, row: Version) -> bool {
+        self.restored.is_some_and(|restored| row > restored)
+    }
+
+    /// Whoever sent the entry of this version is gone, and with it the answer.
+    pub(super) fn abandoned(&mut self, version: Version) {
+        let is_sum = self.has_sums();
+        let last = self.sums.last().map_or(version, |sum| sum.version);
+        self.failed(last.max(version), is_sum, true);
     }
 
     /// The entry goes out over a row of this version from now on.
@@ -397,6 +405,22 @@ mod tests {
         let mut entry = then(entry, 2, DirtyState::Claimed, over(0));
         entry.failed(at(2), true, false);
         assert!(entry.sums.is_empty());
+    }
+
+    #[test]
+    fn what_whoever_sent_it_did_not_hear_of_is_of_unknown_fate() {
+        let mut entry = added(1, 2);
+        claim(&mut entry);
+        entry.abandoned(at(2));
+        // Nothing is added to what may be there, also if the next try is for certain in vain.
+        claim(&mut entry);
+        entry.failed(at(2), true, false);
+        let entry = then(entry, 2, DirtyState::Waiting, added(2, 4));
+        assert_eq!(entry.sums.len(), 2);
+        let mut entry = over(2);
+        entry.abandoned(at(4));
+        let entry = then(entry, 4, DirtyState::Waiting, over(9));
+        assert!(entry.is_own(at(4)));
     }
 
     #[test]

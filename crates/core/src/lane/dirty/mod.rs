@@ -11,7 +11,7 @@ mod lineage;
 mod records;
 mod sent;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,8 +93,8 @@ pub(crate) fn dirty_bytes(key: &Key, value_bytes: usize) -> u64 {
 struct Queue {
     /// Keys to be flushed.
     ready: BTreeMap<u64, Key>,
-    /// Turns of entries whose claim is out.
-    claimed: BTreeSet<u64>,
+    /// Turns of entries whose claim is out, and since when what was claimed had been dirty.
+    claimed: BTreeMap<u64, Duration>,
     /// A flush was asked for: entries before this turn do not linger.
     urgent_before: u64,
 }
@@ -236,9 +236,10 @@ impl Dirty {
                     self.overtaken
                         .insert(key.clone(), Overtaken { turn, room: None });
                 }
-                if class != entry.class {
-                    self.of_class(class).claimed.remove(&turn);
-                    self.of_class(entry.class).claimed.insert(turn);
+                if class != entry.class
+                    && let Some(since) = self.of_class(class).claimed.remove(&turn)
+                {
+                    self.of_class(entry.class).claimed.insert(turn, since);
                 }
             }
             Some((DirtyState::Parked, ..)) => {
@@ -341,7 +342,7 @@ impl Dirty {
             let ready = queue.ready.keys().next();
             ready
                 .into_iter()
-                .chain(queue.claimed.first())
+                .chain(queue.claimed.keys().next())
                 .all(|front| *front >= turn)
         })
     }
@@ -388,6 +389,20 @@ impl Dirty {
                 urgent: *turn < queue.urgent_before,
             })
         })
+    }
+
+    /// Since when the longest waiting entry of this class has been dirty, what is on its way to the store
+    /// counted.
+    pub(crate) fn oldest_since(&self, class: usize) -> Option<Duration> {
+        let queue = self.queues.get(class)?;
+        let ready = queue.ready.values().next();
+        let ready = ready.and_then(|key| self.entries.get(key));
+        let claimed = queue.claimed.values().next().copied();
+        ready
+            .map(|entry| entry.since)
+            .into_iter()
+            .chain(claimed)
+            .min()
     }
 
     /// Entries not in the store and not parked.

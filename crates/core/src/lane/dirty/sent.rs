@@ -59,10 +59,11 @@ impl Dirty {
         entry.is_some_and(|entry| entry.lineage.is_own(row))
     }
 
-    /// Whether the claim's key has an entry that an earlier start left behind, and the store has told nothing of it since.
-    pub(crate) fn is_restored(&self, claim: &Claim) -> bool {
+    /// Whether a row of this version is newer than what an earlier start left behind of the claim's key, of which
+    /// the store has told nothing since.
+    pub(crate) fn is_after_restored(&self, claim: &Claim, row: Version) -> bool {
         let entry = self.entries.get(&claim.key);
-        entry.is_some_and(|entry| entry.lineage.is_restored())
+        entry.is_some_and(|entry| entry.lineage.is_after_restored(row))
     }
 
     /// The entry goes over a row of this version from now on.

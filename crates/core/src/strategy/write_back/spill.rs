@@ -145,10 +145,11 @@ fn try_hold(
     let mut state = lane.lock();
     for work in busy {
         // The row was not what the entry was made over: the flusher finds out whose it is.
-        let after_flush = work.attempts > 0 && needs_present(&work.operations);
+        let depends = needs_present(&work.operations);
+        let after_flush = depends && work.attempts > 0;
         let claimed = match after_flush && state.dirty.is_waiting(work.key.as_bytes()) {
             true => KeyClaim::Busy,
-            false => state.dirty.claim_key(&work.key),
+            false => state.dirty.claim_key(&work.key, !depends),
         };
         match claimed {
             KeyClaim::Busy => {
