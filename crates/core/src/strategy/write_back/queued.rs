@@ -108,7 +108,10 @@ fn place_all(
         };
         let (prepared, change) = *busy;
         let name = &layer.state(prepared.work.class).name;
-        let record = Record::encode(name, &prepared.work.key, layer.newest_issued(), &change);
+        // As large as the one that was not taken, or it would be told that there is room.
+        let over = shown(&prepared.present, prepared.folded.added);
+        let version = layer.newest_issued();
+        let record = Record::encode_over(name, &prepared.work.key, version, over, &change);
         left.push_front(prepared);
         return Some(record);
     }
