@@ -214,3 +214,32 @@ async fn two_users_may_each_make_tables_in_one_schema() {
         .await
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_one_message_holds_is_refused_for_the_caller_to_halve() {
+    let database = Postgres::shared().fresh_database();
+    let store = open(&database).await;
+    let table = store.open_table(&TableSpec::named("kv")).await.unwrap();
+    let value = bytes::Bytes::from(vec![b'x'; 32 << 20]);
+    let batch = |count: usize| {
+        let write = |i| Write {
+            table,
+            key: format!("k{i}").as_str().into(),
+            change: Change::Put {
+                value: value.clone(),
+                expires_at: None,
+            },
+            guard: flush(),
+        };
+        Batch {
+            writes: (0..count).map(write).collect(),
+            now: NOW,
+        }
+    };
+    // The server would close the connection over it, as if it were away, each time.
+    match store.apply(&batch(33)).await {
+        Err(StoreError::Refused { item: None, .. }) => {}
+        other => panic!("not refused: {other:?}"),
+    }
+    assert_eq!(store.apply(&batch(2)).await.unwrap().len(), 2);
+}

@@ -12,6 +12,10 @@ use super::table::{Keys, Table, Values};
 /// The longest key taken, in bytes: with the name of its table it surely fits an index.
 pub(super) const KEY_BYTES_MAX: usize = 2000;
 
+/// The most bytes of keys and values that go out together. The server closes the connection over a message of a
+/// gigabyte, which would look like a server that is away; a batch that is refused is halved by who sent it.
+const BATCH_BYTES_MAX: usize = 512 << 20;
+
 /// The tables of a batch with their writes, in an order that all processes keep.
 pub(super) struct Plan<'a> {
     pub(super) batch: &'a Batch,
@@ -45,6 +49,12 @@ impl<'a> Plan<'a> {
                 return Err(StoreError::refused_item(*item, "no such table"));
             };
             check(table, write).map_err(|what| StoreError::refused_item(*item, what))?;
+        }
+        let bytes =
+            |write: &Write| write.key.as_bytes().len() + write.value().map_or(0, |v| v.len());
+        if batch.writes.len() > 1 && batch.writes.iter().map(bytes).sum::<usize>() > BATCH_BYTES_MAX
+        {
+            return Err(StoreError::refused(None, "too many bytes for one batch"));
         }
         let table = |id: TableId| &*tables[usize::from(id.0)];
         let name = |write: &Write| table(write.table).lock;
