@@ -134,7 +134,7 @@ impl OneKey {
 
     /// A flusher takes what is dirty.
     pub fn claim(&mut self) -> Option<Claimed> {
-        let claim = self.dirty.claim(0, 1).pop()?;
+        let claim = self.dirty.claim(0, 1, u64::MAX).pop()?;
         if self.rules.breaks(Mutation::CleanOnceClaimed) {
             self.dirty.settle(&claim);
         }

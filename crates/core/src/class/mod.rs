@@ -112,6 +112,8 @@ pub struct Class {
     pub linger: Duration,
     /// Write-back: how many entries make a full batch.
     pub batch: usize,
+    /// Write-back: how many bytes (counted as dirty ones are) make a full batch. One write that is larger goes alone.
+    pub batch_bytes: u64,
     /// Write-back: the bound on dirty bytes (keys, values and overhead), those on their way to the store and
     /// those it refuses counted.
     pub dirty_bytes_max: u64,
@@ -153,6 +155,7 @@ impl Class {
             linger: Duration::from_millis(50),
             batch: 1000,
             dirty_bytes_max: 64 << 20,
+            batch_bytes: 8 << 20,
             dirty_entries_max: 1_000_000,
             dirty_age_max: None,
             when_full: WhenFull::default(),
@@ -232,6 +235,13 @@ impl Class {
     #[must_use]
     pub fn batch(mut self, entries: usize) -> Self {
         self.batch = entries;
+        self
+    }
+
+    /// Sets how many bytes make a full batch.
+    #[must_use]
+    pub fn batch_bytes(mut self, bytes: u64) -> Self {
+        self.batch_bytes = bytes;
         self
     }
 
@@ -322,6 +332,9 @@ impl Class {
         }
         if self.dirty_bytes_max == 0 {
             return refuse("dirty_max", "must not be zero");
+        }
+        if self.batch_bytes == 0 {
+            return refuse("batch_bytes", "must not be zero");
         }
         if self.dirty_entries_max == 0 {
             return refuse("dirty_entries_max", "must not be zero");

@@ -51,7 +51,10 @@ async fn run(layer: &Layer, lane: &Lane) {
                 permit,
             } => {
                 pace.last_sent = layer.clock.elapsed();
-                let claims = lane.lock().dirty.claim(class, limit);
+                let claims = {
+                    let bytes_max = layer.class(class).batch_bytes;
+                    lane.lock().dirty.claim(class, limit, bytes_max)
+                };
                 rounds.push(round(layer, lane, claims, permit));
                 continue;
             }
@@ -167,7 +170,7 @@ fn due(
     let crowded = layer.state(front.class).budget.is_past_soft();
     let wanted = if crowded { batch_max } else { settings.batch };
     let limit = wanted.min(batch_max).min(window).max(1);
-    let full = front.ready >= limit;
+    let full = front.ready >= limit || front.ready_bytes >= settings.batch_bytes;
     // What is full goes by age too, so that no class starves another.
     let mut due = if front.urgent || crowded || full {
         front.since.min(now)

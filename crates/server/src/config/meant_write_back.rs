@@ -27,6 +27,12 @@ pub(super) fn mean_write_back(written: &WrittenClass, class: &mut Class, refusal
         }
         class.batch = batch.value;
     }
+    if let Some(bytes) = &keys.batch_bytes {
+        if bytes.value.0 == 0 {
+            refuse("batch_bytes", bytes.line, "must not be zero");
+        }
+        class.batch_bytes = bytes.value.0;
+    }
     mean_bounds(written, class, refusals);
     mean_durability(written, class, refusals);
     if let Some(conflict) = &keys.conflict {
@@ -154,6 +160,7 @@ fn given(keys: &WrittenWriteBack) -> impl Iterator<Item = (&'static str, usize)>
         ("durability", line(&keys.durability)),
         ("linger", line(&keys.linger)),
         ("batch", line(&keys.batch)),
+        ("batch_bytes", line(&keys.batch_bytes)),
         ("dirty_max", line(&keys.dirty_max)),
         ("dirty_entries_max", line(&keys.dirty_entries_max)),
         ("dirty_age_max", line(&keys.dirty_age_max)),

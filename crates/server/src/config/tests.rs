@@ -220,6 +220,10 @@ fn contradictions_in_a_class_are_refused_with_key_and_line() {
         ),
         ("strategy = \"write-back\"\nbatch = 0", "5 class[1].batch"),
         (
+            "strategy = \"write-back\"\nbatch_bytes = 0",
+            "5 class[1].batch_bytes",
+        ),
+        (
             "strategy = \"write-back\"\ndirty_max = 5",
             "5 class[1].dirty_max",
         ),

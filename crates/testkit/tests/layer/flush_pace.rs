@@ -249,3 +249,30 @@ async fn a_flusher_that_panics_is_started_anew_and_counted() {
     assert_eq!(world.value("b", "b:49").as_deref(), Some("w"));
     assert_audit(&gate);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_full_by_bytes_too_and_a_write_that_is_larger_goes_alone() {
+    let world = World::new();
+    let store = Hooked::new(world.rows.clone());
+    let class = back().linger(ms(3_600_000)).batch_bytes(10_000);
+    let gate = one_lane(&world, &store, class).await;
+    gate.set("b:large", vec![7; 20_000]).await.unwrap();
+    pass(ms(10)).await;
+    assert!(
+        world.value("b", "b:large").is_some(),
+        "it did not wait for others"
+    );
+    let value = "v".repeat(2_000);
+    set(&gate, 0..20, &value).await;
+    pass(ms(10)).await;
+    gate.flush(ms(10_000)).await.unwrap();
+    let settings = store.settings();
+    assert_eq!(settings.sizes.iter().sum::<usize>(), 21);
+    assert!(
+        settings.sizes.iter().all(|size| *size <= 3),
+        "{:?}",
+        settings.sizes
+    );
+    drop(settings);
+    assert_audit(&gate);
+}

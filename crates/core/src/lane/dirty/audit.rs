@@ -1,6 +1,6 @@
 //! Comparing the queues and counts of dirty entries with the entries (invariant I8).
 
-use super::{Dirty, DirtyState};
+use super::{Dirty, DirtyState, Ready};
 
 impl Dirty {
     /// What does not fit, in words.
@@ -21,9 +21,10 @@ impl Dirty {
         for (class, queue) in self.queues.iter().enumerate() {
             keys += queue.ready.len();
             turns += queue.claimed.len();
-            let rightly = queue.ready.iter().filter(|(turn, key)| {
-                self.entries.get(*key).is_some_and(|entry| {
-                    entry.state == DirtyState::Waiting
+            let rightly = queue.ready.iter().filter(|(turn, Ready { key, bytes })| {
+                self.entries.get(key).is_some_and(|entry| {
+                    entry.bytes(key) == *bytes
+                        && entry.state == DirtyState::Waiting
                         && entry.turn == **turn
                         && entry.class == class
                 })

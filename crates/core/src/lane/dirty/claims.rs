@@ -1,6 +1,6 @@
 //! Claims: dirty entries on their way to the store, and back.
 
-use super::{Dirty, DirtyEntry, DirtyState};
+use super::{Dirty, DirtyEntry, DirtyState, Ready};
 use crate::entry::Change;
 use crate::key::Key;
 use crate::mutation::Mutation;
@@ -35,16 +35,24 @@ pub(super) enum Held {
 }
 
 impl Dirty {
-    /// Claims at most `limit` entries of a class, longest dirty first.
-    pub(crate) fn claim(&mut self, class: usize, limit: usize) -> Vec<Claim> {
+    /// Claims at most `limit` entries of a class, longest dirty first, and at most so many bytes if there is more
+    /// than one.
+    pub(crate) fn claim(&mut self, class: usize, limit: usize, bytes_max: u64) -> Vec<Claim> {
         let Some(queue) = self.queues.get_mut(class) else {
             return Vec::new();
         };
         let mut claims = Vec::with_capacity(limit.min(queue.ready.len()));
+        let mut claimed_bytes = 0;
         while claims.len() < limit {
-            let Some((turn, key)) = queue.ready.pop_first() else {
+            let Some(first) = queue.ready.first_entry() else {
                 break;
             };
+            claimed_bytes += first.get().bytes;
+            if claimed_bytes > bytes_max && !claims.is_empty() {
+                break;
+            }
+            let (turn, Ready { key, bytes }) = first.remove_entry();
+            queue.ready_bytes -= bytes;
             self.waiting -= 1;
             let Some(entry) = self.entries.get_mut(&key) else {
                 continue;
@@ -147,12 +155,12 @@ impl Dirty {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        let (class, claimed_turn) = (entry.class, entry.turn);
+        let (class, claimed_turn, bytes) = (entry.class, entry.turn, entry.bytes(key));
         self.overtaken.remove(key);
         entry.state = DirtyState::Waiting;
         entry.turn = turn;
         self.of_class(class).claimed.remove(&claimed_turn);
         self.claimed -= 1;
-        self.queue(class, turn, key.clone());
+        self.queue(class, turn, key.clone(), bytes);
     }
 }

@@ -164,14 +164,14 @@ impl Dirty {
         if entry.state != DirtyState::Parked {
             return false;
         }
-        let (key, class) = (key.clone(), entry.class);
+        let (key, class, bytes) = (key.clone(), entry.class, entry.bytes(key));
         let turn = self.take_turn();
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.state = DirtyState::Waiting;
             entry.turn = turn;
         }
         self.parked -= 1;
-        self.queue(class, turn, key);
+        self.queue(class, turn, key, bytes);
         self.hurry(class, turn + 1);
         true
     }

@@ -91,12 +91,21 @@ pub(crate) fn dirty_bytes(key: &Key, value_bytes: usize) -> u64 {
 /// The entries of one class, by turn: a class that lingers long holds up no other.
 #[derive(Clone, Default)]
 struct Queue {
-    /// Keys to be flushed.
-    ready: BTreeMap<u64, Key>,
+    /// Entries to be flushed.
+    ready: BTreeMap<u64, Ready>,
+    /// The bytes of all of `ready`.
+    ready_bytes: u64,
     /// Turns of entries whose claim is out, and since when what was claimed had been dirty.
     claimed: BTreeMap<u64, Duration>,
     /// A flush was asked for: entries before this turn do not linger.
     urgent_before: u64,
+}
+
+/// An entry to be flushed.
+#[derive(Clone)]
+struct Ready {
+    key: Key,
+    bytes: u64,
 }
 
 /// A class with entries ready to be claimed.
@@ -105,6 +114,8 @@ pub(crate) struct Front {
     pub(crate) class: usize,
     /// How many entries are ready.
     pub(crate) ready: usize,
+    /// Their bytes.
+    pub(crate) ready_bytes: u64,
     /// Since when the first of them has been dirty, in elapsed time.
     pub(crate) since: Duration,
     /// A flush that was asked for waits for the first of them.
@@ -225,7 +236,7 @@ impl Dirty {
                     .as_ref()
                     .map_or(entry.since, |old| old.since.min(entry.since));
                 entry.turn = turn;
-                self.queue(entry.class, turn, key.clone());
+                self.queue(entry.class, turn, key.clone(), entry.bytes(&key));
             }
             Some((DirtyState::Claimed, turn, class)) => {
                 // It waits behind the claim, and stands for it too as long as that has not arrived.
@@ -245,11 +256,11 @@ impl Dirty {
             Some((DirtyState::Parked, ..)) => {
                 self.parked -= 1;
                 entry.turn = self.take_turn();
-                self.queue(entry.class, entry.turn, key.clone());
+                self.queue(entry.class, entry.turn, key.clone(), entry.bytes(&key));
             }
             None => {
                 entry.turn = self.take_turn();
-                self.queue(entry.class, entry.turn, key.clone());
+                self.queue(entry.class, entry.turn, key.clone(), entry.bytes(&key));
             }
         }
         self.supersede_letter(&key, old.as_ref(), entry.lsn);
@@ -314,13 +325,17 @@ impl Dirty {
         &mut self.queues[class]
     }
 
-    fn queue(&mut self, class: usize, turn: u64, key: Key) {
-        self.of_class(class).ready.insert(turn, key);
+    fn queue(&mut self, class: usize, turn: u64, key: Key, bytes: u64) {
+        let queue = self.of_class(class);
+        queue.ready.insert(turn, Ready { key, bytes });
+        queue.ready_bytes += bytes;
         self.waiting += 1;
     }
 
     fn unqueue(&mut self, class: usize, turn: u64) {
-        if self.of_class(class).ready.remove(&turn).is_some() {
+        let queue = self.of_class(class);
+        if let Some(ready) = queue.ready.remove(&turn) {
+            queue.ready_bytes -= ready.bytes;
             self.waiting -= 1;
         }
     }
@@ -373,19 +388,21 @@ impl Dirty {
         Some(entry)
     }
 
-    /// How many entries of this class are ready to be claimed.
-    pub(crate) fn ready_of(&self, class: usize) -> usize {
-        self.queues.get(class).map_or(0, |queue| queue.ready.len())
+    /// How many entries of this class are ready to be claimed, and their bytes.
+    pub(crate) fn ready_of(&self, class: usize) -> (usize, u64) {
+        let ready = |queue: &Queue| (queue.ready.len(), queue.ready_bytes);
+        self.queues.get(class).map_or((0, 0), ready)
     }
 
     /// Each class with entries ready to be claimed.
     pub(crate) fn fronts(&self) -> impl Iterator<Item = Front> {
         self.queues.iter().enumerate().filter_map(|(class, queue)| {
-            let (turn, key) = queue.ready.first_key_value()?;
+            let (turn, first) = queue.ready.first_key_value()?;
             Some(Front {
                 class,
                 ready: queue.ready.len(),
-                since: self.entries.get(key)?.since,
+                ready_bytes: queue.ready_bytes,
+                since: self.entries.get(&first.key)?.since,
                 urgent: *turn < queue.urgent_before,
             })
         })
@@ -396,7 +413,7 @@ impl Dirty {
     pub(crate) fn oldest_since(&self, class: usize) -> Option<Duration> {
         let queue = self.queues.get(class)?;
         let ready = queue.ready.values().next();
-        let ready = ready.and_then(|key| self.entries.get(key));
+        let ready = ready.and_then(|first| self.entries.get(&first.key));
         let claimed = queue.claimed.values().next().copied();
         ready
             .map(|entry| entry.since)

@@ -29,10 +29,10 @@ fn refusal(reason: DeadLetterReason) -> Refusal {
 fn an_entry_written_again_while_claimed_stays_dirty() {
     let mut dirty = dirty();
     dirty.insert(Key::from("k"), entry(1, 1));
-    let claims = dirty.claim(0, 10);
+    let claims = dirty.claim(0, 10, u64::MAX);
     dirty.insert(Key::from("k"), entry(2, 2));
     assert!(
-        dirty.claim(0, 10).is_empty(),
+        dirty.claim(0, 10, u64::MAX).is_empty(),
         "no second claim of a key while one is out"
     );
     assert!(
@@ -40,7 +40,7 @@ fn an_entry_written_again_while_claimed_stays_dirty() {
         "un-dirty only what is unchanged"
     );
     assert_eq!((dirty.unflushed(), dirty.len()), (1, 1));
-    let claims = dirty.claim(0, 10);
+    let claims = dirty.claim(0, 10, u64::MAX);
     assert_eq!(claims[0].version, Version::from_raw(2));
     assert!(dirty.settle(&claims[0]).is_some());
     assert_eq!(
@@ -74,26 +74,27 @@ fn coalescing_keeps_the_place_and_the_age() {
     let front = Front {
         class: 0,
         ready: 2,
+        ready_bytes: 2 * (DIRTY_OVERHEAD_BYTES + 1),
         since: Duration::from_millis(1),
         urgent: false,
     };
     assert_eq!(dirty.fronts().next(), Some(front));
     assert_eq!(dirty.oldest_lsn(), Some(Lsn(2)));
-    assert_eq!(dirty.claim(0, 1)[0].version, Version::from_raw(3));
+    assert_eq!(dirty.claim(0, 1, u64::MAX)[0].version, Version::from_raw(3));
 }
 
 #[test]
 fn a_parked_entry_waits_for_a_newer_write_or_a_retry_and_counts_its_attempts() {
     let mut dirty = dirty();
     dirty.insert(Key::from("k"), entry(1, 1));
-    let claim = dirty.claim(0, 1).remove(0);
+    let claim = dirty.claim(0, 1, u64::MAX).remove(0);
     assert!(dirty.park(&claim, refusal(DeadLetterReason::Refused)));
     assert_eq!((dirty.unflushed(), dirty.parked()), (0, 1));
     assert!(dirty.retry_parked(b"k"));
     assert!(!dirty.retry_parked(b"k"), "it is no dead letter now");
     assert_eq!((dirty.unflushed(), dirty.parked()), (1, 0));
     assert!(dirty.fronts().all(|front| front.urgent), "at once");
-    let claim = dirty.claim(0, 1).remove(0);
+    let claim = dirty.claim(0, 1, u64::MAX).remove(0);
     dirty.park(&claim, refusal(DeadLetterReason::Refused));
     assert_eq!(dirty.refusal(b"k").map(|refusal| refusal.attempts), Some(2));
     dirty.insert(Key::from("k"), entry(2, 2));
@@ -106,7 +107,7 @@ fn a_parked_entry_waits_for_a_newer_write_or_a_retry_and_counts_its_attempts() {
 fn the_loser_of_a_conflict_is_kept_and_not_read() {
     let mut dirty = dirty();
     dirty.insert(Key::from("k"), entry(1, 1));
-    let claim = dirty.claim(0, 1).remove(0);
+    let claim = dirty.claim(0, 1, u64::MAX).remove(0);
     assert!(dirty.park(&claim, refusal(DeadLetterReason::Conflict)));
     assert!(dirty.get(b"k").is_none());
     assert!(dirty.entry(b"k").is_some());
@@ -121,7 +122,7 @@ fn the_loser_of_a_conflict_is_kept_and_not_read() {
 fn a_discard_takes_only_the_version_it_names() {
     let mut dirty = dirty();
     dirty.insert(Key::from("k"), entry(1, 1));
-    let claim = dirty.claim(0, 1).remove(0);
+    let claim = dirty.claim(0, 1, u64::MAX).remove(0);
     dirty.park(&claim, refusal(DeadLetterReason::Refused));
     let version = Version::from_raw(1);
     assert!(!dirty.begin_discard(b"k", Version::from_raw(2)));
@@ -142,18 +143,18 @@ fn a_discard_takes_only_the_version_it_names() {
 fn a_refused_claim_that_was_overtaken_is_superseded() {
     let mut dirty = dirty();
     dirty.insert(Key::from("k"), entry(1, 1));
-    let claim = dirty.claim(0, 1).remove(0);
+    let claim = dirty.claim(0, 1, u64::MAX).remove(0);
     dirty.insert(Key::from("k"), entry(2, 2));
     assert!(!dirty.park(&claim, refusal(DeadLetterReason::Refused)));
     assert_eq!((dirty.unflushed(), dirty.parked()), (1, 0));
-    assert_eq!(dirty.claim(0, 1)[0].version, Version::from_raw(2));
+    assert_eq!(dirty.claim(0, 1, u64::MAX)[0].version, Version::from_raw(2));
 }
 
 #[test]
 fn a_flush_is_not_done_while_a_claim_that_was_overtaken_is_not_stored() {
     let mut dirty = dirty();
     dirty.insert(Key::from("k"), entry(1, 1));
-    let claims = dirty.claim(0, 10);
+    let claims = dirty.claim(0, 10, u64::MAX);
     dirty.insert(Key::from("k"), entry(2, 2));
     let target = dirty.next_turn();
     dirty.unclaim(&claims[0]);
@@ -162,7 +163,7 @@ fn a_flush_is_not_done_while_a_claim_that_was_overtaken_is_not_stored() {
         "no version of the key is stored"
     );
     assert_eq!(dirty.unflushed_before(0, target), 1);
-    let claims = dirty.claim(0, 10);
+    let claims = dirty.claim(0, 10, u64::MAX);
     dirty.insert(Key::from("k"), entry(3, 3));
     assert!(dirty.settle(&claims[0]).is_none());
     assert!(
@@ -178,7 +179,7 @@ fn two_batches_of_a_lane_hold_different_keys_and_are_given_back_together() {
     for n in 1..=4 {
         dirty.insert(Key::from(format!("k{n}")), entry(n, n));
     }
-    let (first, second) = (dirty.claim(0, 2), dirty.claim(0, 2));
+    let (first, second) = (dirty.claim(0, 2, u64::MAX), dirty.claim(0, 2, u64::MAX));
     assert_eq!((first.len(), second.len()), (2, 2));
     assert!(dirty.settle(&second[1]).is_some(), "in any order");
     assert!(!dirty.is_flushed_before(0, 1));
@@ -188,7 +189,7 @@ fn two_batches_of_a_lane_hold_different_keys_and_are_given_back_together() {
         dirty.settle(&first[0]).is_none(),
         "the claim is no longer out"
     );
-    assert_eq!(dirty.claim(0, 9).len(), 3);
+    assert_eq!(dirty.claim(0, 9, u64::MAX).len(), 3);
     assert!(dirty.audit().is_empty(), "{:?}", dirty.audit());
 }
 
@@ -221,7 +222,7 @@ fn a_hot_key_behind_a_stuck_one_does_not_grow_the_record_queue() {
 fn a_flush_waits_for_what_was_written_behind_a_claim_before_it_was_asked_for() {
     let mut dirty = dirty();
     dirty.insert(Key::from("k"), entry(1, 1));
-    let claims = dirty.claim(0, 10);
+    let claims = dirty.claim(0, 10, u64::MAX);
     dirty.insert(Key::from("k"), entry(2, 2));
     let target = dirty.next_turn();
     dirty.insert(Key::from("k"), entry(3, 3));
@@ -231,7 +232,7 @@ fn a_flush_waits_for_what_was_written_behind_a_claim_before_it_was_asked_for() {
         "the second is not stored"
     );
     assert_eq!(dirty.unflushed_before(0, target), 1);
-    let claims = dirty.claim(0, 10);
+    let claims = dirty.claim(0, 10, u64::MAX);
     dirty.insert(Key::from("k"), entry(4, 4));
     assert!(dirty.settle(&claims[0]).is_none());
     assert!(dirty.is_flushed_before(0, target), "the fourth came later");

@@ -140,8 +140,11 @@ fn left_as_is(
 fn wakes_flusher(layer: &Layer, state: &LaneState, class: usize) -> bool {
     let batch = layer.class(class).batch;
     let batch = batch.min(layer.batch_max).max(1);
-    let ready = state.dirty.ready_of(class);
-    ready == 1 || ready.is_multiple_of(batch) || layer.state(class).budget.is_past_soft()
+    let (ready, bytes) = state.dirty.ready_of(class);
+    ready == 1
+        || ready.is_multiple_of(batch)
+        || bytes >= layer.class(class).batch_bytes
+        || layer.state(class).budget.is_past_soft()
 }
 
 /// What to do about a record that the journal did not take.
