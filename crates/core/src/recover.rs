@@ -33,6 +33,8 @@ const CHUNK: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Recovered {
     entries: BTreeMap<Key, Found>,
+    /// What was discarded: a copy of its record may stand behind the discard.
+    discarded: BTreeMap<Key, Version>,
     /// The newest generation seen.
     pub(crate) generation: u64,
 }
@@ -123,6 +125,10 @@ pub(crate) async fn last_checkpoint(layer: &Layer) {
 impl Recovered {
     fn take(&mut self, record: WriteRecord, lsn: Lsn) {
         self.generation = self.generation.max(record.version.generation());
+        let discarded = self.discarded.get(&record.key);
+        if discarded.is_some_and(|discarded| record.version <= *discarded) {
+            return;
+        }
         let sum = record.added.map(|(by, since)| Sum {
             since,
             version: record.version,
@@ -175,6 +181,8 @@ impl Recovered {
         if found.is_some_and(|found| found.version <= version) {
             self.entries.remove(key);
         }
+        let discarded = self.discarded.entry(key.clone()).or_insert(version);
+        *discarded = version.max(*discarded);
     }
 
     /// Makes dirty what is still write-back and not in the store, and flushes at once what moved to another
@@ -385,6 +393,21 @@ mod tests {
             added: None,
             ..added(0, 0, version)
         }
+    }
+
+    #[test]
+    fn a_copy_behind_a_discard_does_not_bring_the_letter_back() {
+        let mut recovered = Recovered::default();
+        recovered.take(put(5), Lsn(1));
+        recovered.discard(&Key::from("n:1"), at(5));
+        recovered.take(put(5), Lsn(3));
+        assert!(recovered.entries.is_empty());
+        recovered.take(put(6), Lsn(4));
+        assert_eq!(
+            recovered.entries.len(),
+            1,
+            "a newer write is another matter"
+        );
     }
 
     /// What is to be added after these records.

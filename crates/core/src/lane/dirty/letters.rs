@@ -199,7 +199,10 @@ impl Dirty {
         let unrecorded = self
             .letters_after(None)
             // One that no single record can stand for keeps the records it has.
-            .filter(|(_, entry, letter)| letter.unrecorded && entry.lineage.is_movable(true));
+            // A discard that is on its way must not be followed by what it discards.
+            .filter(|(_, entry, letter)| {
+                letter.unrecorded && !letter.discarding && entry.lineage.is_movable(true)
+            });
         let keys: Vec<Key> = unrecorded
             .take(limit)
             .map(|(key, ..)| key.clone())
@@ -254,6 +257,7 @@ impl Dirty {
         }
         if let Some(letter) = self.letters.get_mut(key) {
             letter.discarding = false;
+            self.has_unrecorded = true;
         }
         None
     }
