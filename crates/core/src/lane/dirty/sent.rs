@@ -104,8 +104,13 @@ impl Dirty {
         Some((before, after))
     }
 
-    /// Whether the record of this key can be copied to the end of the journal.
+    /// Whether the record of this key can be copied to the end of the journal: not behind a discard of it that is on
+    /// its way, for the copy could outlive the discard there.
     pub(super) fn is_movable(&self, key: &[u8]) -> bool {
+        let letter = self.letters.get(key);
+        if letter.is_some_and(|letter| letter.discarding) {
+            return false;
+        }
         let entry = self.entries.get(key);
         entry.is_some_and(|e| e.lineage.is_movable(e.state == DirtyState::Parked))
     }

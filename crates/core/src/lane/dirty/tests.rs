@@ -238,3 +238,25 @@ fn a_flush_waits_for_what_was_written_behind_a_claim_before_it_was_asked_for() {
     assert!(dirty.is_flushed_before(0, target), "the fourth came later");
     assert!(dirty.audit().is_empty(), "{:?}", dirty.audit());
 }
+
+#[test]
+fn while_a_discard_is_on_its_way_no_record_of_the_letter_follows_it() {
+    let mut dirty = dirty();
+    let (key, version) = (Key::from("k"), Version::from_raw(1));
+    dirty.insert(key.clone(), entry(1, 1));
+    let claim = dirty.claim(0, 1, u64::MAX).remove(0);
+    assert!(dirty.park(&claim, refusal(DeadLetterReason::Refused)));
+    assert!(dirty.begin_discard(key.as_bytes(), version));
+    assert!(dirty.unrecorded_letters(10).is_empty());
+    assert!(dirty.recorded_before(Lsn(9), 10).is_empty());
+    assert!(dirty.end_discard(key.as_bytes(), version, false).is_none());
+    assert_eq!(
+        dirty.unrecorded_letters(10),
+        [key.clone()],
+        "it came to nothing"
+    );
+    assert_eq!(dirty.recorded_before(Lsn(9), 10), [key.clone()]);
+    assert!(dirty.begin_discard(key.as_bytes(), version));
+    assert!(dirty.end_discard(key.as_bytes(), version, true).is_some());
+    assert_eq!((dirty.len(), dirty.oldest_lsn()), (0, None));
+}
