@@ -148,7 +148,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
             StoreError::Refused { .. } => ErrorKind::Refused,
-            StoreError::Unavailable { .. } => ErrorKind::Unavailable,
+            StoreError::Unavailable { .. } | StoreError::Late { .. } => ErrorKind::Unavailable,
             StoreError::Unknown { .. } => ErrorKind::Unknown,
             StoreError::Configuration { .. } => ErrorKind::Configuration,
         };

@@ -149,10 +149,7 @@ impl OneKey {
             write.guard = Guard::Always;
         }
         let at = Timestamp::from_millis(1);
-        let batch = Batch {
-            writes: vec![write],
-            now: at,
-        };
+        let batch = Batch::new(vec![write], at);
         let applied = now(self.store.apply(&batch));
         debug_assert!(applied.is_ok(), "{applied:?}");
         if forgetful {

@@ -42,10 +42,7 @@ fn batch(table: TableId, rows: &[(String, String)], guard: Guard) -> Batch {
         },
         guard,
     };
-    Batch {
-        writes: rows.iter().map(write).collect(),
-        now: NOW,
-    }
+    Batch::new(rows.iter().map(write).collect(), NOW)
 }
 
 fn median(mut seconds: Vec<f64>) -> f64 {

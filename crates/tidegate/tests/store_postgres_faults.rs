@@ -35,15 +35,15 @@ fn batch(table: TableId, key: &str, value: &str, guard: Guard) -> Batch {
         expires_at: None,
     };
     let key = Key::from(key);
-    Batch {
-        writes: vec![Write {
+    Batch::new(
+        vec![Write {
             table,
             key,
             change,
             guard,
         }],
-        now: NOW,
-    }
+        NOW,
+    )
 }
 
 async fn value(store: &PostgresStore, table: TableId, key: &str) -> Option<String> {

@@ -48,10 +48,7 @@ fn puts(table: TableId, rows: &[(&str, &str)], guard: Guard) -> Batch {
         },
         guard,
     };
-    Batch {
-        writes: rows.iter().map(write).collect(),
-        now: NOW,
-    }
+    Batch::new(rows.iter().map(write).collect(), NOW)
 }
 
 async fn value(store: &PostgresStore, table: TableId, key: &str) -> Option<String> {
@@ -231,10 +228,7 @@ async fn more_than_one_message_holds_is_refused_for_the_caller_to_halve() {
             },
             guard: flush(),
         };
-        Batch {
-            writes: (0..count).map(write).collect(),
-            now: NOW,
-        }
+        Batch::new((0..count).map(write).collect(), NOW)
     };
     // The server would close the connection over it, as if it were away, each time.
     match store.apply(&batch(33)).await {

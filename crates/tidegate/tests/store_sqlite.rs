@@ -72,6 +72,7 @@ fn odd_spec(name: &str) -> TableSpec {
         value_type: ValueType::Auto,
         create: false,
         trigger: true,
+        outbox: false,
     }
 }
 
@@ -107,15 +108,15 @@ fn put(table: tidegate_core::port::TableId, key: &str, guard: Guard) -> Batch {
         expires_at: None,
     };
     let key = Key::from(key);
-    Batch {
-        writes: vec![Write {
+    Batch::new(
+        vec![Write {
             table,
             key,
             change,
             guard,
         }],
-        now: NOW,
-    }
+        NOW,
+    )
 }
 
 #[tokio::test]
@@ -364,10 +365,7 @@ async fn a_row_that_others_filled_with_other_types_is_read_and_holds_nobody_up()
             change: Change::Add { by: 1 },
             guard: Guard::Unchanged(row.map(|row| row.version)),
         };
-        let batch = Batch {
-            writes: vec![write],
-            now,
-        };
+        let batch = Batch::new(vec![write], now);
         let outcome = store.apply(&batch).await.unwrap()[0];
         assert!(
             matches!(outcome, Outcome::Added { value: 2, .. }),

@@ -22,10 +22,7 @@ async fn write(store: &dyn Store, table: TableId, change: Change, guard: Guard) 
         change,
         guard,
     };
-    let batch = Batch {
-        writes: vec![write],
-        now: NOW,
-    };
+    let batch = Batch::new(vec![write], NOW);
     store.apply(&batch).await.unwrap()[0]
 }
 

@@ -12,10 +12,12 @@ use crate::delta::sum;
 use crate::entry::{Change, Entry};
 use crate::key::Key;
 use crate::port::{
-    Batch, BoxFuture, Capabilities, Guard, Known, Outcome, Resolution, RowKey, Store, StoreError,
-    Swept, TableId, TableSpec, Ticket, Timestamp, Write,
+    Batch, BoxFuture, Capabilities, Guard, Known, ManyNodes, Outcome, Resolution, RowKey, Store,
+    StoreError, Swept, TableId, TableSpec, Ticket, Timestamp, Write,
 };
 use crate::version::{GENERATION_MAX, Version};
+
+use super::many_nodes::Shared;
 
 /// A store that forgets everything with the process.
 ///
@@ -23,7 +25,7 @@ use crate::version::{GENERATION_MAX, Version};
 /// one while the layer is thrown away and built anew.
 #[derive(Default)]
 pub struct MemoryStore {
-    rows: Arc<Mutex<Database>>,
+    pub(super) rows: Arc<Mutex<Database>>,
     closed: AtomicBool,
 }
 
@@ -38,16 +40,19 @@ impl Clone for MemoryStore {
 
 #[derive(Default)]
 #[cfg_attr(feature = "mutation", derive(Clone))]
-struct Database {
+pub(super) struct Database {
     generation: u64,
     /// The last version issued.
     issued: Version,
-    tables: Vec<Table>,
+    /// The layer's time as it was last told.
+    pub(super) told: Timestamp,
+    pub(super) tables: Vec<Table>,
+    pub(super) shared: Shared,
 }
 
 #[cfg_attr(feature = "mutation", derive(Clone))]
-struct Table {
-    spec: TableSpec,
+pub(super) struct Table {
+    pub(super) spec: TableSpec,
     rows: BTreeMap<Key, Entry>,
     /// Versions of deleted keys, and when they were deleted.
     deleted: HashMap<Key, (Version, Timestamp)>,
@@ -109,34 +114,71 @@ impl MemoryStore {
     /// What a stranger does to the row of `key` behind the layer's back, in plain SQL: writes this value, or
     /// with nothing removes the row. As in a table that carries the trigger an update raises the version to
     /// the next odd one; a row that was not there is not numbered ([`Version::of_row`]), and nothing is
-    /// remembered of one that goes. For tests; a table that is not open is left alone.
+    /// remembered of one that goes. In a table with an outbox every change raises the version, a deletion is
+    /// remembered, and the change can be read ([`ManyNodes::outside_changes`]). For tests; a table that is not
+    /// open is left alone.
     pub fn outside(&self, table: &str, key: &Key, value: Option<&[u8]>) {
         let mut database = self.lock();
-        let Some(table) = database.tables.iter_mut().find(|t| t.spec.name == table) else {
+        let at = database.told;
+        let Some(id) = database.tables.iter().position(|t| t.spec.name == table) else {
             return;
         };
-        let Some(value) = value else {
-            table.rows.remove(key);
-            return;
-        };
+        let table = &mut database.tables[id];
         let row = table.rows.get(key);
-        let entry = Entry {
-            value: Bytes::copy_from_slice(value),
-            expires_at: row.and_then(|row| row.expires_at),
-            version: row.map_or(Version::of_row(0), |row| row.version.raised_outside()),
+        if row.is_none() && value.is_none() {
+            return;
+        }
+        let outbox = table.spec.outbox;
+        let deleted = table.deleted.get(key).map(|deleted| deleted.0);
+        let version = match row.map(|row| row.version).max(deleted) {
+            Some(newest) if outbox || row.is_some() => newest.raised_outside(),
+            _ if outbox => Version::NONE.raised_outside(),
+            _ => Version::of_row(0),
         };
-        table.rows.insert(key.clone(), entry);
+        let expires_at = row.and_then(|row| row.expires_at);
+        match value {
+            Some(value) => {
+                let value = Bytes::copy_from_slice(value);
+                let entry = Entry {
+                    value,
+                    expires_at,
+                    version,
+                };
+                table.rows.insert(key.clone(), entry);
+            }
+            None => {
+                table.rows.remove(key);
+                if outbox {
+                    table.deleted.insert(key.clone(), (version, at));
+                }
+            }
+        }
+        if outbox {
+            database.shared.changed(id, Some(key.clone()), version);
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Database> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Database> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) -> Result<MutexGuard<'_, Database>, StoreError> {
+    pub(super) fn open(&self) -> Result<MutexGuard<'_, Database>, StoreError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::unavailable("the store is closed"));
         }
         Ok(self.lock())
+    }
+}
+
+impl Table {
+    /// Removes all rows, remembering their versions where changes of others are kept.
+    pub(super) fn forget_rows(&mut self, at: Timestamp) {
+        for (key, row) in std::mem::take(&mut self.rows) {
+            if self.spec.outbox {
+                let version = row.version.raised_outside();
+                self.deleted.insert(key, (version, at));
+            }
+        }
     }
 }
 
@@ -237,7 +279,9 @@ impl Database {
         Ok(())
     }
 
-    fn apply(&mut self, batch: &Batch) -> Result<Vec<Outcome>, StoreError> {
+    /// Applies a batch of which it was decided already that it comes in time.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<Vec<Outcome>, StoreError> {
+        self.told = self.told.max(batch.now);
         let mut outcomes = Vec::with_capacity(batch.writes.len());
         for (item, write) in batch.writes.iter().enumerate() {
             outcomes.push(
@@ -263,7 +307,7 @@ fn at_item(item: usize, error: StoreError) -> StoreError {
     }
 }
 
-fn ready<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, T> {
+pub(super) fn ready<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, T> {
     Box::pin(std::future::ready(answer))
 }
 
@@ -338,7 +382,11 @@ impl Store for MemoryStore {
     }
 
     fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
-        ready(self.open().and_then(|mut database| database.apply(batch)))
+        ready(self.open().and_then(|mut database| {
+            database.shared.number();
+            database.shared.in_time(batch.commit_by)?;
+            database.commit(batch)
+        }))
     }
 
     fn resolve(&self, _: Ticket) -> BoxFuture<'_, Result<Resolution, StoreError>> {
@@ -397,11 +445,17 @@ impl Store for MemoryStore {
                 }
                 old.len() as u64
             };
-            Ok(Swept {
+            let swept = Swept {
                 expired: dead.len() as u64,
                 forgotten: forget(&mut table.deleted) + forget(&mut table.once),
-            })
+            };
+            database.shared.sweep();
+            Ok(swept)
         }))
+    }
+
+    fn many_nodes(&self) -> Option<&dyn ManyNodes> {
+        Some(self)
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

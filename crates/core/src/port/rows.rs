@@ -188,6 +188,11 @@ impl<R: Rows> State<R> {
                 "table {name} does not exist"
             )));
         }
+        if spec.outbox {
+            return Err(StoreError::configuration(format_args!(
+                "table {name}: this store does not know what others change, so there is no outbox"
+            )));
+        }
         let found = self.tables.iter().position(|(t, _)| t.name == spec.name);
         let index = match found {
             Some(index) if self.tables[index].0.columns != spec.columns => {
@@ -242,6 +247,11 @@ impl<R: Rows> State<R> {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<Vec<Outcome>, StoreError> {
+        if batch.commit_by.is_some() {
+            return Err(StoreError::configuration(
+                "this store is for one node only and takes no limit of time for a commit",
+            ));
+        }
         let mut changes = Vec::with_capacity(batch.writes.len());
         let mut outcomes = Vec::with_capacity(batch.writes.len());
         for (item, write) in batch.writes.iter().enumerate() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{BoxFuture, Timestamp};
+use super::{BoxFuture, ManyNodes, StoreTime, Timestamp};
 use crate::entry::{Change, Entry};
 use crate::key::Key;
 use crate::version::Version;
@@ -81,6 +81,10 @@ pub struct TableSpec {
     /// ([`Version::raised_outside`]), if it has none; refused where the right is missing. A table that is
     /// made here has it in any case, where the store knows such changes.
     pub trigger: bool,
+    /// Keep what others change in the table for [`ManyNodes::outside_changes`], and raise and remember versions also
+    /// where they insert and delete rows. Triggers are made if they are missing; refused where the right is missing,
+    /// and by a store that is for one node only.
+    pub outbox: bool,
 }
 
 impl TableSpec {
@@ -93,6 +97,7 @@ impl TableSpec {
             value_type: ValueType::default(),
             create: true,
             trigger: false,
+            outbox: false,
         }
     }
 }
@@ -227,6 +232,31 @@ pub struct Batch {
     pub writes: Vec<Write>,
     /// The present, by the clock of the layer: rows expired by then are absent.
     pub now: Timestamp,
+    /// The last moment, by the store's own clock, at which it may be decided that the batch commits. It is applied
+    /// only if its transaction, which holds its number in the order of transactions by then
+    /// ([`Horizon`](super::Horizon)), finds the clock not past this moment; otherwise nothing is written and the
+    /// answer is [`StoreError::Late`]. Nothing: no limit. A store without [`Store::many_nodes`] refuses a limit with
+    /// [`StoreError::Configuration`].
+    pub commit_by: Option<StoreTime>,
+}
+
+impl Batch {
+    /// A batch without a limit of time.
+    #[must_use]
+    pub fn new(writes: Vec<Write>, now: Timestamp) -> Self {
+        Self {
+            writes,
+            now,
+            commit_by: None,
+        }
+    }
+
+    /// The same, to be committed by `limit` or not at all; with nothing there is no limit.
+    #[must_use]
+    pub fn commit_by(mut self, limit: Option<StoreTime>) -> Self {
+        self.commit_by = limit;
+        self
+    }
 }
 
 /// What became of one write of a batch that committed.
@@ -334,6 +364,12 @@ pub enum StoreError {
         /// What went wrong.
         message: Arc<str>,
     },
+    /// The batch came to its commit past [`Batch::commit_by`]. Nothing was written, and nothing will be.
+    #[error("the write came too late: {message}")]
+    Late {
+        /// What was late.
+        message: Arc<str>,
+    },
     /// The batch was sent to be committed and the answer was lost: it is wholly in the store, or wholly not.
     #[error("the outcome of the write is unknown: {message}")]
     Unknown {
@@ -372,6 +408,13 @@ impl StoreError {
     /// A failure to try again after.
     pub fn unavailable(message: impl fmt::Display) -> Self {
         Self::Unavailable {
+            message: message.to_string().into(),
+        }
+    }
+
+    /// A batch past its limit of time.
+    pub fn late(message: impl fmt::Display) -> Self {
+        Self::Late {
             message: message.to_string().into(),
         }
     }
@@ -449,7 +492,7 @@ pub trait Store: Send + Sync + 'static {
     /// If the future is dropped the batch is wholly applied or wholly not, and which is not known.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] and [`StoreError::Unavailable`] mean that nothing was written;
+    /// [`StoreError::Refused`], [`StoreError::Unavailable`] and [`StoreError::Late`] mean that nothing was written;
     /// [`StoreError::Unknown`] that the commit was sent and its answer lost.
     fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>>;
 
@@ -479,6 +522,11 @@ pub trait Store: Send + Sync + 'static {
         remember: Duration,
         limit: usize,
     ) -> BoxFuture<'_, Result<Swept, StoreError>>;
+
+    /// What the store offers to several nodes that share it; nothing if it is for one node only.
+    fn many_nodes(&self) -> Option<&dyn ManyNodes> {
+        None
+    }
 
     /// Returns if the store answers.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::port::{
-    Batch, BoxFuture, Capabilities, Outcome, Resolution, RowKey, Store, StoreError, Swept, TableId,
-    TableSpec, Ticket, Timestamp, Write,
+    Batch, BoxFuture, Capabilities, ManyNodes, Outcome, Resolution, RowKey, Store, StoreError,
+    Swept, TableId, TableSpec, Ticket, Timestamp, Write,
 };
 use tidegate::{Entry, Key};
 
@@ -82,6 +82,10 @@ impl Store for FailingStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Swept, StoreError>> {
         self.0.sweep(table, now, remember, limit)
+    }
+
+    fn many_nodes(&self) -> Option<&dyn ManyNodes> {
+        self.0.many_nodes()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -124,7 +124,7 @@ fn a_delete_that_the_journal_could_not_be_told_of_is_not_undone_after_a_start() 
                     guard: Guard::IfNewer(Version::from_raw(version.raw() + 2)),
                 };
                 let (writes, now) = (vec![write], Timestamp::from_millis(1));
-                world.rows.apply(&Batch { writes, now }).await.unwrap();
+                world.rows.apply(&Batch::new(writes, now)).await.unwrap();
                 let gate = world.gate([class()]).await;
                 if write_first {
                     gate.set("b:1", "new").await.unwrap();

@@ -88,10 +88,7 @@ impl World {
             change,
             guard,
         };
-        let batch = Batch {
-            writes: vec![write],
-            now: Timestamp::from_millis(1),
-        };
+        let batch = Batch::new(vec![write], Timestamp::from_millis(1));
         self.rows.apply(&batch).await.unwrap();
     }
 
@@ -108,10 +105,7 @@ impl World {
             change: Change::Delete,
             guard: Guard::Always,
         };
-        let batch = Batch {
-            writes: vec![write],
-            now: Timestamp::from_millis(1),
-        };
+        let batch = Batch::new(vec![write], Timestamp::from_millis(1));
         self.rows.apply(&batch).await.unwrap();
         let (later, none) = (Timestamp::from_millis(2), Duration::ZERO);
         self.rows.sweep(table, later, none, 1_000).await.unwrap();
@@ -134,10 +128,7 @@ impl World {
             change,
             guard: Guard::Always,
         };
-        let batch = Batch {
-            writes: vec![write],
-            now: Timestamp::from_millis(1),
-        };
+        let batch = Batch::new(vec![write], Timestamp::from_millis(1));
         self.rows.apply(&batch).await.unwrap();
     }
 }

@@ -76,6 +76,11 @@ pub(super) async fn apply(
     tables: &[Arc<Table>],
     batch: &Batch,
 ) -> Result<Vec<Outcome>, StoreError> {
+    if batch.commit_by.is_some() {
+        return Err(StoreError::configuration(
+            "this store takes no limit of time for a commit",
+        ));
+    }
     let plan = Plan::new(tables, batch)?;
     pool.adrift.fence(pool, common).await?;
     let plain = || plan.groups.iter().all(|group| group.plain().is_some());

@@ -86,6 +86,12 @@ impl Table {
         let wrong =
             |e: tokio_postgres::Error| error::configuration(&format!("table {}", spec.name), &e);
         check_names(spec)?;
+        if spec.outbox {
+            return Err(StoreError::configuration(format_args!(
+                "table {}: this store keeps no outbox",
+                spec.name
+            )));
+        }
         let quoted = quoted(&spec.name);
         let mut found = find(client, &quoted).await.map_err(wrong)?;
         if found.is_none() && spec.create {

@@ -208,6 +208,11 @@ impl Store for SqliteStore {
 
     fn apply<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
         Box::pin(async move {
+            if batch.commit_by.is_some() {
+                return Err(StoreError::configuration(
+                    "a database of SQLite is for one node only and takes no limit of time for a commit",
+                ));
+            }
             let (reply, answer) = oneshot::channel();
             let waiting = Waiting {
                 batch: batch.clone(),

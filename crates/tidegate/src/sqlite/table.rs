@@ -72,6 +72,12 @@ impl Table {
     pub(super) fn open(connection: &Connection, spec: &TableSpec) -> Result<Self, StoreError> {
         let wrong = |e: rusqlite::Error| error::configuration(&format!("table {}", spec.name), &e);
         check_names(spec)?;
+        if spec.outbox {
+            return Err(StoreError::configuration(format_args!(
+                "table {}: a database of SQLite is for one node only and keeps no outbox",
+                spec.name
+            )));
+        }
         let found = find(connection, &spec.name).map_err(wrong)?;
         let (name, kind) = match found {
             Some(found) => found,

@@ -91,10 +91,7 @@ pub(crate) fn puts(table: TableId, keys: &[&str], value: &str) -> Batch {
         },
         guard: Guard::Always,
     });
-    Batch {
-        writes: writes.collect(),
-        now: NOW,
-    }
+    Batch::new(writes.collect(), NOW)
 }
 
 pub(crate) fn applied(outcomes: Vec<Outcome>) -> Vec<(u64, bool)> {

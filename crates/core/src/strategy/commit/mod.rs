@@ -23,7 +23,7 @@ const NAMED_MAX: usize = 4;
 ///
 /// One answer per write, in the order given.
 pub(crate) async fn apply(store: &dyn Store, writes: Vec<Write>, now: Timestamp) -> Vec<Committed> {
-    let batch = Batch { writes, now };
+    let batch = Batch::new(writes, now);
     let error = match store.apply(&batch).await {
         Ok(outcomes) => return fit(outcomes, batch.writes.len()),
         Err(error) => error,
@@ -40,10 +40,7 @@ pub(crate) async fn apply(store: &dyn Store, writes: Vec<Write>, now: Timestamp)
         let parts = search.parts.split_off(first);
         let tries = parts.into_iter().map(|part| {
             let writes = part.iter().map(|place| batch.writes[*place].clone());
-            let batch = Batch {
-                writes: writes.collect(),
-                now,
-            };
+            let batch = Batch::new(writes.collect(), now);
             async move { (part, store.apply(&batch).await) }
         });
         for (part, answer) in join_all(tries).await {

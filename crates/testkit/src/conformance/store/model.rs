@@ -70,7 +70,7 @@ impl Side {
 
     async fn apply(&mut self, intents: &[Intent], now: Timestamp) -> Vec<Outcome> {
         let writes: Vec<_> = intents.iter().map(|intent| self.write(intent)).collect();
-        let outcomes = self.store.apply(&Batch { writes, now }).await.unwrap();
+        let outcomes = self.store.apply(&Batch::new(writes, now)).await.unwrap();
         for (intent, outcome) in intents.iter().zip(&outcomes) {
             if let Outcome::Applied { version, .. } = outcome {
                 let said = self

@@ -98,10 +98,7 @@ impl Scene {
     }
 
     pub(super) async fn try_apply(&self, writes: Vec<Write>) -> Result<Vec<Outcome>, StoreError> {
-        let batch = Batch {
-            writes,
-            now: self.now,
-        };
+        let batch = Batch::new(writes, self.now);
         self.store.apply(&batch).await
     }
 
