@@ -107,6 +107,7 @@ async fn check_of_a_user(key: &str, value: &str, keys: Keys, values: Values) {
         value_type: ValueType::Auto,
         create: false,
         trigger: true,
+        outbox: false,
     };
     let create = |name: String| {
         format!(
