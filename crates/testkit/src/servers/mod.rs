@@ -9,6 +9,10 @@
 mod postgres;
 mod process;
 mod redis;
+mod redis_admin;
+mod redis_cluster;
 
 pub use postgres::{Postgres, PostgresOptions};
-pub use redis::Redis;
+pub use redis::{Redis, RedisAppend, RedisOptions};
+pub use redis_admin::RedisAnswer;
+pub use redis_cluster::{RedisCluster, RedisClusterOptions, SlotMove};

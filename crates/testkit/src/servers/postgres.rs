@@ -24,6 +24,8 @@ pub struct Postgres {
     options: PostgresOptions,
     user: Option<User>,
     port: u16,
+    /// The processes that are held where they stand, the first one included.
+    paused: Vec<u32>,
     server: Option<Child>,
     reaper: Reaper,
     folder: TempDir,
@@ -59,6 +61,7 @@ impl Postgres {
             options,
             user,
             port: process::free_port(),
+            paused: Vec::new(),
             server: None,
             reaper,
             folder,
@@ -145,8 +148,28 @@ impl Postgres {
             .to_owned()
     }
 
+    /// Holds all of its processes where they stand: connections stay, nothing is answered, locks are kept.
+    pub fn pause(&mut self) {
+        if let Some(pid) = self.pid() {
+            // First the one that would start others, so that the list is whole.
+            process::signal("STOP", &[pid]);
+            let children = process::children(pid);
+            process::signal("STOP", &children);
+            self.paused.push(pid);
+            self.paused.extend(children);
+        }
+    }
+
+    /// Lets them go on as if nothing had been.
+    pub fn resume(&mut self) {
+        if !self.paused.is_empty() {
+            process::signal("CONT", &std::mem::take(&mut self.paused));
+        }
+    }
+
     /// Ends all of its processes as a power failure would.
     pub fn kill9(&mut self) {
+        self.paused.clear();
         if let Some(mut server) = self.server.take() {
             // First the one that would start others anew.
             let children = process::children(server.id());
@@ -159,6 +182,7 @@ impl Postgres {
 
     /// Ends it in order, breaking off what is under way.
     pub fn stop(&mut self) {
+        self.resume();
         if let Some(mut server) = self.server.take() {
             process::signal("INT", &[server.id()]);
             let _ = server.wait();
