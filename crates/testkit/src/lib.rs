@@ -1,5 +1,6 @@
 //! Conformance suites and fixtures.
 
 pub mod conformance;
+pub mod proxy;
 pub mod servers;
 pub mod sim;
