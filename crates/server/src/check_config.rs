@@ -36,12 +36,26 @@ fn describe(config: &Config) -> String {
     let mut lines = vec![
         format!("listen   {}", config.server.listen),
         format!("store    {}", config.store_url),
+    ];
+    lines.extend(shared_line(config));
+    lines.extend([
         format!("journal  {}", config.journal_path.display()),
         format!("near     {}", size_text(config.near_bytes)),
         String::new(),
-    ];
+    ]);
     lines.extend(class_table(&config.classes));
     lines.join("\n")
+}
+
+/// Where the shared cache is and what all nodes must have alike; nothing where there is none.
+pub(crate) fn shared_line(config: &Config) -> Option<String> {
+    let shared = config.shared.as_ref()?;
+    Some(format!(
+        "shared   {}, prefix {}, {} shards",
+        shared.place(),
+        shared.prefix,
+        shared.shards
+    ))
 }
 
 /// The classes as a table, the one that has every other key last, written or not.

@@ -164,6 +164,12 @@ fn refuse_address(address: SocketAddr, option: &str, error: &io::Error) -> Exit 
 
 /// Opens store, journal and gate; what failed, in words.
 async fn open(config: &Config) -> Result<Gate, String> {
+    if let Some(shared) = &config.shared {
+        return Err(format!(
+            "shared cache {}: no adapter for it is part of this build",
+            shared.place()
+        ));
+    }
     make_private_folder(&config.data_dir)
         .map_err(|error| format!("cannot make {}: {error}", config.data_dir.display()))?;
     let store = tidegate::open_store(config.store_url.reveal())

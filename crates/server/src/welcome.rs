@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tidegate::{Class, Strategy};
 
-use crate::check_config::class_table;
+use crate::check_config::{class_table, shared_line};
 use crate::config::{Config, size_text};
 use crate::console;
 
@@ -33,9 +33,12 @@ fn lines(
         ),
         String::new(),
         format!("  store    {}", config.store_url),
+    ];
+    lines.extend(shared_line(config).map(|line| format!("  {line}")));
+    lines.extend([
         format!("  journal  {}", config.journal_path.display()),
         format!("  near     {}", size_text(config.near_bytes)),
-    ];
+    ]);
     lines.extend(admin.map(|admin| format!("  metrics  http://{admin}/metrics")));
     lines.push(String::new());
     lines.extend(

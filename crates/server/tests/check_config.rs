@@ -45,6 +45,23 @@ default  *          write-through  entries  -    store
 }
 
 #[test]
+fn a_shared_cache_is_shown_without_its_password() {
+    let (ended, _) = check(
+        "
+        [store]
+        url = 'postgres://shop:secret@db/shop'
+        [shared]
+        url = ['redis://shop:secret@one:6379', 'redis://two:6379']
+        prefix = 'shop'
+        ",
+    );
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let line = "\nshared   redis://shop:***@one:6379, redis://two:6379, prefix shop, 256 shards\n";
+    assert!(ended.stdout.contains(line), "{ended:?}");
+    assert!(!ended.stdout.contains("secret"), "{ended:?}");
+}
+
+#[test]
 fn every_problem_is_shown_with_its_line() {
     let (ended, path) = check(
         "[server]

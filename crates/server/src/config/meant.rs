@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate::Class;
 
 use super::meant_class::{Refusals, mean_classes};
+use super::meant_shared::{SharedConfig, mean_shared};
 use super::section::{At, Sheet};
 use super::store_url::StoreUrl;
 use super::written::{Written, WrittenJournal, WrittenServer};
@@ -28,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) journal_bytes_max: u64,
     /// The size of one file of the journal.
     pub(crate) journal_segment_bytes: u64,
+    /// The cache that several nodes share; nothing: this node is alone.
+    pub(crate) shared: Option<SharedConfig>,
     /// As written; `default` is not among them unless it was written.
     pub(crate) classes: Vec<Class>,
 }
@@ -109,6 +112,8 @@ pub(crate) fn mean(
         capacity.value.0
     });
     let journal = mean_journal(&written.journal, sheet);
+    let shared = written.shared.as_ref();
+    let shared = shared.map(|shared| mean_shared(shared, &store_url, environment, sheet));
     Config {
         journal_path: data_dir.join(journal.path),
         journal_bytes_max: journal.bytes_max,
@@ -118,6 +123,7 @@ pub(crate) fn mean(
         near_bytes,
         store_url,
         lanes: written.store_lanes.map(|lanes| lanes.value),
+        shared,
         classes: mean_classes(written.classes, &Refusals::new(sheet)),
     }
 }

@@ -184,6 +184,12 @@ impl<'a> Section<'a> {
         self.table.is_some()
     }
 
+    /// Whether the table has this key, be it right or wrong.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let mut names = self.table.into_iter().flatten();
+        names.any(|(name, _)| name.get_ref() == key)
+    }
+
     /// The path of a key of this table, for messages.
     pub(crate) fn path(&self) -> &str {
         &self.path
@@ -321,6 +327,29 @@ impl Readable for SocketAddr {
         match value {
             DeValue::String(text) => super::listen::parse(text),
             other => wrong_type(other, "an address in quotes, such as \"127.0.0.1:6380\""),
+        }
+    }
+}
+
+/// One text or several, at least one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Texts(pub(crate) Vec<String>);
+
+impl Readable for Texts {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let expected = "a text in quotes, or a list of them";
+        match value {
+            DeValue::String(text) => Ok(Self(vec![text.to_string()])),
+            DeValue::Array(items) if items.is_empty() => Err("is an empty list".to_owned()),
+            DeValue::Array(items) => {
+                let text = |item: &DeValue<'_>| match item {
+                    DeValue::String(text) => Ok(text.to_string()),
+                    other => Err(format!("has a {}; it must be {expected}", other.type_str())),
+                };
+                let texts = items.iter().map(|item| text(item.get_ref()));
+                texts.collect::<Result<_, _>>().map(Self)
+            }
+            other => wrong_type(other, expected),
         }
     }
 }

@@ -47,6 +47,11 @@ impl StoreUrl {
         &self.0
     }
 
+    /// Whether several nodes can have this store at the same time.
+    pub(crate) fn is_for_several_nodes(&self) -> bool {
+        self.0.starts_with("postgres")
+    }
+
     /// The file of a SQLite store.
     pub(crate) fn sqlite_file(&self) -> Option<&str> {
         let rest = self.0.strip_prefix("sqlite:")?;
@@ -56,43 +61,48 @@ impl StoreUrl {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            return f.write_str(&self.0);
-        };
-        write!(f, "{scheme}://")?;
-        // A password may hold '@', '?' or '/' unescaped, so the last '@' separates; where that leaves doubt
-        // what is secret, nothing is shown.
-        let place = match rest.rsplit_once('@') {
-            Some((account, _)) if account.contains(['?', '/']) => return f.write_str("***"),
-            Some((account, place)) => {
-                match account.split_once(':') {
-                    Some((user, _)) => write!(f, "{user}:***@")?,
-                    None => write!(f, "{account}@")?,
-                }
-                place
-            }
-            None => rest,
-        };
-        let (place, query) = match place.split_once('?') {
-            Some((place, query)) => (place, Some(query)),
-            None => (place, None),
-        };
-        f.write_str(place)?;
-        for (at, pair) in query
-            .into_iter()
-            .flat_map(|query| query.split('&'))
-            .enumerate()
-        {
-            f.write_str(if at == 0 { "?" } else { "&" })?;
-            match pair.split_once('=') {
-                Some((name, _)) if name.to_ascii_lowercase().contains("pass") => {
-                    write!(f, "{name}=***")?;
-                }
-                _ => f.write_str(pair)?,
-            }
-        }
-        Ok(())
+        without_password(&self.0, f)
     }
+}
+
+/// Writes an address without its password.
+pub(super) fn without_password(url: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return f.write_str(url);
+    };
+    write!(f, "{scheme}://")?;
+    // A password may hold '@', '?' or '/' unescaped, so the last '@' separates; where that leaves doubt
+    // what is secret, nothing is shown.
+    let place = match rest.rsplit_once('@') {
+        Some((account, _)) if account.contains(['?', '/']) => return f.write_str("***"),
+        Some((account, place)) => {
+            match account.split_once(':') {
+                Some((user, _)) => write!(f, "{user}:***@")?,
+                None => write!(f, "{account}@")?,
+            }
+            place
+        }
+        None => rest,
+    };
+    let (place, query) = match place.split_once('?') {
+        Some((place, query)) => (place, Some(query)),
+        None => (place, None),
+    };
+    f.write_str(place)?;
+    for (at, pair) in query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .enumerate()
+    {
+        f.write_str(if at == 0 { "?" } else { "&" })?;
+        match pair.split_once('=') {
+            Some((name, _)) if name.to_ascii_lowercase().contains("pass") => {
+                write!(f, "{name}=***")?;
+            }
+            _ => f.write_str(pair)?,
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for StoreUrl {

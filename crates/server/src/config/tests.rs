@@ -1,5 +1,7 @@
 //! The reference file against the parser, and every contradiction by its key and line.
 
+mod shared;
+
 use std::collections::BTreeSet;
 
 use super::section::Sheet;
@@ -8,7 +10,9 @@ use super::*;
 fn environment(name: &str) -> Option<String> {
     match name {
         "SECRET_URL" => Some("postgres://u:secret@h/db".to_owned()),
-        "DATABASE_URL" => Some("sqlite:store.db".to_owned()),
+        "DATABASE_URL" => Some("postgres://h/db".to_owned()),
+        "SHARED_URL" => Some("redis://a:1, redis://u:secret@b:2".to_owned()),
+        "SHARED_PASSWORD" => Some("top secret".to_owned()),
         _ => None,
     }
 }
@@ -31,20 +35,19 @@ fn is_commented_out(line: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
 }
 
-/// The reference with everything that is commented out brought in.
+/// The store of the reference in full: a shared cache contradicts the default one.
+const STORE: &str = "url = \"postgres://h/db\" # example";
+
+/// The reference with everything that is commented out brought in, but for what stands there in place of another key.
 fn in_full() -> Vec<String> {
-    let line = |line: &str| {
-        if is_commented_out(line) {
-            line[1..].to_owned()
-        } else {
-            line.to_owned()
-        }
+    let line = |line: &str| match line {
+        "#url = \"sqlite:store.db\"" => STORE.to_owned(),
+        line if is_commented_out(line) => line[1..].to_owned(),
+        line => line.to_owned(),
     };
-    REFERENCE
-        .lines()
-        .map(line)
-        .filter(|line| !line.starts_with("url_env"))
-        .collect()
+    let instead = |line: &String| line.starts_with("url_env") || line.starts_with("password_");
+    let lines = REFERENCE.lines().map(line);
+    lines.filter(|line| !instead(line)).collect()
 }
 
 #[test]
@@ -59,11 +62,14 @@ fn the_reference_in_full_has_no_problem() {
     assert_eq!(config.lanes, Some(4));
     let with_variable = in_full()
         .join("\n")
-        .replace("url = \"sqlite:store.db\"", "url_env = \"DATABASE_URL\"");
+        .replace(STORE, "url_env = \"DATABASE_URL\"");
     assert_eq!(
         load_text(&with_variable).unwrap().store_url,
         config.store_url
     );
+    let embedded = "[store]\nurl = \"sqlite:store.db\"";
+    assert_eq!(meaning(embedded), meaning(""));
+    assert!(REFERENCE.contains("#url = \"sqlite:store.db\""));
 }
 
 /// Leaving out a line that is no example changes nothing, so what it shows is the default.
@@ -317,6 +323,10 @@ fn unknown_keys_and_wrong_types_are_refused() {
     for (text, expected) in [
         ("shared = 1", "1 shared"),
         ("[shared]\nurl = \"redis://x\"", "1 shared"),
+        (
+            "[shared]\nurl = \"redis://x\"\n[store]\nurl = \"memory:\"",
+            "1 shared",
+        ),
         ("[server]\nadmin = \"0.0.0.0:8380\"", "2 server.admin"),
         ("[server]\nadmin = \"127.0.0.1:6380\"", "2 server.admin"),
         ("[server]\nadmin = 8380", "2 server.admin"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::section::{AdminAddress, At, Bytes, OptionalColumn, Section, Sheet};
+use super::section::{AdminAddress, At, Bytes, OptionalColumn, Section, Sheet, Texts};
 
 /// The whole file.
 #[derive(Default, Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Written {
     pub(crate) store_url_env: Option<At<String>>,
     pub(crate) store_lanes: Option<At<usize>>,
     pub(crate) journal: WrittenJournal,
+    /// Nothing: this node is alone.
+    pub(crate) shared: Option<WrittenShared>,
     pub(crate) classes: Vec<WrittenClass>,
 }
 
@@ -26,6 +28,25 @@ pub(crate) struct WrittenJournal {
     pub(crate) path: Option<At<String>>,
     pub(crate) size_max: Option<At<Bytes>>,
     pub(crate) segment: Option<At<Bytes>>,
+}
+
+/// The table `[shared]`.
+#[derive(Debug)]
+pub(crate) struct WrittenShared {
+    pub(crate) line: usize,
+    /// Whether an address is there at all, be it right or wrong.
+    pub(crate) has_url: bool,
+    pub(crate) url: Option<At<Texts>>,
+    pub(crate) url_env: Option<At<String>>,
+    pub(crate) password_env: Option<At<String>>,
+    pub(crate) password_file: Option<At<String>>,
+    pub(crate) prefix: Option<At<String>>,
+    pub(crate) shards: Option<At<u64>>,
+    pub(crate) lease: Option<At<Duration>>,
+    pub(crate) mark_timeout: Option<At<Duration>>,
+    pub(crate) connect_timeout: Option<At<Duration>>,
+    pub(crate) response_timeout: Option<At<Duration>>,
+    pub(crate) replicas: Option<At<u64>>,
 }
 
 /// The table `[server]`.
@@ -117,12 +138,34 @@ pub(crate) fn read(text: &str, sheet: &Sheet) -> Written {
             size_max: journal.take("size_max"),
             segment: journal.take("segment"),
         },
+        shared: read_shared(root.section("shared")),
         classes: root.sections("class").into_iter().map(read_class).collect(),
     };
     for section in [near, store, journal, root] {
         section.finish();
     }
     written
+}
+
+fn read_shared(mut section: Section<'_>) -> Option<WrittenShared> {
+    let shared = WrittenShared {
+        line: section.line,
+        has_url: section.has("url") || section.has("url_env"),
+        url: section.take("url"),
+        url_env: section.take("url_env"),
+        password_env: section.take("password_env"),
+        password_file: section.take("password_file"),
+        prefix: section.take("prefix"),
+        shards: section.take("shards"),
+        lease: section.take("lease"),
+        mark_timeout: section.take("mark_timeout"),
+        connect_timeout: section.take("connect_timeout"),
+        response_timeout: section.take("response_timeout"),
+        replicas: section.take("replicas"),
+    };
+    let written = section.is_written();
+    section.finish();
+    written.then_some(shared)
 }
 
 fn read_server(mut section: Section<'_>) -> WrittenServer {
