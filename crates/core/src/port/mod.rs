@@ -30,8 +30,8 @@ pub use many_nodes::{
 };
 pub use rows::{Row, RowChange, RowStore, Rows};
 pub use shared_cache::{
-    Ask, Asked, Each, Ended, Facts, Fill, Got, Held, Leftover, Life, Mark, Marked, Release, SHARDS, Shard,
-    ShardState, SharedCache, SharedError, SharedKey, Token, Value, Watcher, shard_of,
+    Ask, Asked, Each, Ended, Facts, Fill, Got, Held, LEASE, Leftover, Life, Mark, Marked, Release,
+    SHARDS, Shard, ShardState, SharedCache, SharedError, SharedKey, Token, Value, Watcher, shard_of,
 };
 pub use shared_dirty::{
     Claimed, ENTRY_OVERHEAD_BYTES, Expected, Flushed, Put, PutOutcome, Replay, ShardDirty,

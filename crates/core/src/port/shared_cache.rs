@@ -38,6 +38,9 @@ use crate::version::Version;
 /// How many shards there are unless the configuration says otherwise. Every node must say the same.
 pub const SHARDS: u16 = 256;
 
+/// How long a lease holds unless the configuration says otherwise.
+pub const LEASE: Duration = Duration::from_secs(1);
+
 /// A part of the keys, in one place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Shard(pub u16);
@@ -298,6 +301,11 @@ pub trait Watcher: Send + Sync {
 pub trait SharedCache: SharedDirty {
     /// How many shards there are.
     fn shards(&self) -> u16;
+
+    /// How long a lease holds at most. Who waits for another's load waits no longer than this.
+    fn lease_time(&self) -> Duration {
+        LEASE
+    }
 
     /// What an operator set up the cache to do, for the audit at start.
     fn facts(&self) -> BoxFuture<'_, Result<Facts, SharedError>>;
