@@ -11,22 +11,32 @@ use crate::version::Version;
 pub enum Source {
     /// The near cache.
     Near,
+    /// The cache that several nodes share.
+    Shared,
     /// A write acknowledged and not yet in the store.
     Dirty,
     /// The store, by a load of this caller's or one shared with others.
     Store,
-    /// The near cache, past its ttl, because the store could not be read (`stale_if_error`).
+    /// A copy past its ttl, because the store could not be read (`stale_if_error`).
     Stale,
 }
 
-/// What an acknowledged write has survived.
+/// What an acknowledged write has survived. Ordered: what comes later is at least as hard to lose, except that
+/// [`Shared`](Self::Shared) and [`Journal`](Self::Journal) are lost in different ways.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum Durability {
-    /// This process's memory: gone with the process.
+    /// This process's memory: gone with the process. Over a shared cache the memory of the cache: survives every node,
+    /// and is gone with the cache.
     Memory,
-    /// The journal, synced: survives a crash of process and machine.
+    /// The shared cache, as durable as it was opened to make it (synced by its server, and acknowledged by so many
+    /// replicas): survives every node, and a crash of the cache.
+    Shared,
+    /// The journal, synced: survives a crash of process and machine. Over a shared cache that has the write too: gone
+    /// only if the cache loses it and this node's disk is lost as well.
     Journal,
+    /// The shared cache as [`Shared`](Self::Shared) says, and this node's journal, synced: gone only if both are.
+    Both,
     /// The store has committed it.
     Store,
 }

@@ -1,5 +1,6 @@
 //! Classes of data: a named set of keys with one strategy and one policy.
 
+mod level;
 mod pattern;
 mod policy;
 mod set;
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::port::TableSpec;
 use crate::receipt::Durability;
 
+pub use level::Level;
 pub use pattern::Pattern;
 pub use policy::{Conflict, Merge, WhenFull, WhenJournalFails};
 pub(crate) use set::ClassSet;
@@ -90,6 +92,8 @@ pub struct Class {
     pub keys: Pattern,
     /// When the store has a write.
     pub strategy: Strategy,
+    /// How fresh reads are where several nodes share a cache.
+    pub level: Level,
     /// How typed values become bytes.
     pub codec: Codec,
     /// Its table in the store. Classes may share one.
@@ -106,7 +110,8 @@ pub struct Class {
     pub stale_if_error: Duration,
     /// How long a reader waits for a load.
     pub load_timeout: Duration,
-    /// Write-back: what an acknowledgement means. [`Durability::Journal`] or [`Durability::Memory`].
+    /// Write-back: what an acknowledgement means. [`Durability::Journal`] or [`Durability::Memory`]; over a shared
+    /// cache also [`Durability::Shared`] or [`Durability::Both`].
     pub durability: Durability,
     /// Write-back: how long a dirty entry waits for others to share its batch.
     pub linger: Duration,
@@ -145,6 +150,7 @@ impl Class {
             name,
             keys: Pattern::new(keys),
             strategy: Strategy::default(),
+            level: Level::default(),
             codec: Codec::default(),
             ttl: None,
             ttl_jitter: 0.1,
@@ -179,6 +185,13 @@ impl Class {
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
+        self
+    }
+
+    /// Sets how fresh reads are where several nodes share a cache.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        self.level = level;
         self
     }
 
@@ -324,6 +337,15 @@ impl Class {
         if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
             return refuse("ttl", "must not be zero");
         }
+        if self.level == Level::Bounded(Duration::ZERO) {
+            return refuse(
+                "level",
+                "'bounded' needs a bound above zero; 'linearizable' has none",
+            );
+        }
+        if self.level == Level::Eventual && self.ttl.is_none() {
+            return refuse("level", "'eventual' needs a ttl");
+        }
         if self.load_timeout.is_zero() {
             return refuse("load_timeout", "must not be zero");
         }
@@ -351,7 +373,7 @@ impl Class {
         if self.strategy == Strategy::WriteBack && self.durability == Durability::Store {
             return refuse(
                 "durability",
-                "of a write-back class is 'journal' or 'memory'",
+                "of a write-back class is 'journal' or 'memory', and over a shared cache also 'redis' or 'both'",
             );
         }
         Ok(())
