@@ -183,13 +183,18 @@ impl Layer {
         let Some(ttl) = class.ttl else {
             return Some(None);
         };
+        let kept = self.jittered(ttl, class.ttl_jitter);
+        Some(Some(self.clock.elapsed().saturating_add(kept)))
+    }
+
+    /// `ttl` less a random part of it, at most the share `jitter`.
+    pub(crate) fn jittered(&self, ttl: Duration, jitter: f64) -> Duration {
         // 53 bits of the random number make a fraction in [0, 1).
         let fraction = (self.clock.random() >> 11) as f64 / (1_u64 << 53) as f64;
-        let share = 1.0 - class.ttl_jitter * fraction;
+        let share = 1.0 - jitter * fraction;
         // A ttl too long for the arithmetic is as good without jitter.
         let kept = Duration::try_from_secs_f64(ttl.as_secs_f64() * share).unwrap_or(ttl);
-        let kept = kept.max(Duration::from_millis(1));
-        Some(Some(self.clock.elapsed().saturating_add(kept)))
+        kept.max(Duration::from_millis(1))
     }
 
     /// Puts the state of `key` into the near cache. The caller holds the lane's lock.

@@ -80,7 +80,7 @@ mod write;
 
 pub use breaker::BreakerState;
 pub use class::{
-    Class, Conflict, DEFAULT_CLASS, DEFAULT_TABLE, Merge, Pattern, Strategy, WhenFull,
+    Class, Conflict, DEFAULT_CLASS, DEFAULT_TABLE, Level, Merge, Pattern, Strategy, WhenFull,
     WhenJournalFails,
 };
 pub use codec::Codec;

@@ -346,7 +346,7 @@ async fn flush_moved(layer: &Layer, moved: Vec<(usize, Write)>) -> Result<()> {
     }
     for chunk in chunks {
         let writes = chunk.iter().map(|(_, write)| write.clone()).collect();
-        let committed = commit::apply(&*layer.store, writes, layer.clock.now()).await;
+        let committed = commit::apply(&*layer.store, writes, layer.clock.now(), None).await;
         for ((class, write), committed) in chunk.iter().zip(committed) {
             let error = match committed {
                 Ok(_) => continue,

@@ -32,7 +32,7 @@ pub(super) async fn round(
         .collect();
     dead_letters::record_outlived(layer, lane).await;
     let now = layer.clock.now();
-    let applied = AssertUnwindSafe(commit::apply(&*layer.store, writes, now))
+    let applied = AssertUnwindSafe(commit::apply(&*layer.store, writes, now, None))
         .catch_unwind()
         .await;
     // A panic is a bug of an adapter: as good as a lost answer, and like one repeated.

@@ -63,6 +63,6 @@ pub(super) async fn to_store(
     if writes.is_empty() {
         return Vec::new();
     }
-    let committed = commit::apply(&*layer.store, writes, layer.clock.now()).await;
+    let committed = commit::apply(&*layer.store, writes, layer.clock.now(), None).await;
     changed.into_iter().zip(committed).collect()
 }

@@ -6,7 +6,7 @@
 
 use futures_util::future::join_all;
 
-use crate::port::{Batch, Outcome, Store, StoreError, Timestamp, Write};
+use crate::port::{Batch, Outcome, Store, StoreError, StoreTime, Timestamp, Write};
 
 /// What became of one write.
 pub(crate) type Committed = Result<Outcome, StoreError>;
@@ -21,9 +21,15 @@ const NAMED_MAX: usize = 4;
 /// isolated, so that every other write of the batch succeeds. A failure that is no refusal ends the search:
 /// what was not applied by then fails with it.
 ///
-/// One answer per write, in the order given.
-pub(crate) async fn apply(store: &dyn Store, writes: Vec<Write>, now: Timestamp) -> Vec<Committed> {
-    let batch = Batch::new(writes, now);
+/// Every transaction of it has the same limit of time, if any ([`Batch::commit_by`]). One answer per write, in the
+/// order given.
+pub(crate) async fn apply(
+    store: &dyn Store,
+    writes: Vec<Write>,
+    now: Timestamp,
+    commit_by: Option<StoreTime>,
+) -> Vec<Committed> {
+    let batch = Batch::new(writes, now).commit_by(commit_by);
     let error = match store.apply(&batch).await {
         Ok(outcomes) => return fit(outcomes, batch.writes.len()),
         Err(error) => error,
@@ -40,7 +46,7 @@ pub(crate) async fn apply(store: &dyn Store, writes: Vec<Write>, now: Timestamp)
         let parts = search.parts.split_off(first);
         let tries = parts.into_iter().map(|part| {
             let writes = part.iter().map(|place| batch.writes[*place].clone());
-            let batch = Batch::new(writes.collect(), now);
+            let batch = Batch::new(writes.collect(), now).commit_by(commit_by);
             async move { (part, store.apply(&batch).await) }
         });
         for (part, answer) in join_all(tries).await {

@@ -123,7 +123,7 @@ impl Picky {
                 guard: Guard::Always,
             });
             let now = Timestamp::from_millis(1);
-            let answers = apply(&self, writes.collect(), now).await;
+            let answers = apply(&self, writes.collect(), now, None).await;
             let unknown = |answer: &&Committed| matches!(answer, Err(StoreError::Unknown { .. }));
             Run {
                 unknown: answers.iter().filter(unknown).count(),

@@ -225,7 +225,7 @@ async fn apply(layer: &Layer, writes: Vec<Write>) -> Vec<Committed> {
     if count == 0 {
         return Vec::new();
     }
-    let applied = commit::apply(&*layer.store, writes, layer.clock.now());
+    let applied = commit::apply(&*layer.store, writes, layer.clock.now(), None);
     let applied = AssertUnwindSafe(applied).catch_unwind().await;
     // A panic is a bug of an adapter: as good as a lost answer.
     applied.unwrap_or_else(|_| vec![Err(StoreError::unknown(None, "the store panicked")); count])
