@@ -154,7 +154,7 @@ fn describe(claim: &Claim, newest: Version) -> String {
 }
 
 /// A change that stands for itself.
-fn absolute(change: Change, row: Option<&Entry>) -> Option<Change> {
+pub(crate) fn absolute(change: Change, row: Option<&Entry>) -> Option<Change> {
     let Change::Add { by } = change else {
         return Some(change);
     };

@@ -20,7 +20,7 @@ pub(crate) struct Control {
     state: Mutex<State>,
     in_flight: AtomicUsize,
     /// There may be room for one more batch, or the breaker has changed.
-    pub(super) changed: Notify,
+    pub(crate) changed: Notify,
     restarts: AtomicU64,
     /// The layer stops: for those who wait for nothing else of a lane.
     pub(crate) stopped: Notify,
@@ -32,7 +32,7 @@ struct State {
 }
 
 /// Why no batch may be sent now.
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// Ask again then.
     For(Duration),
     /// Ask again after [`Control::changed`].
@@ -40,7 +40,7 @@ pub(super) enum Refused {
 }
 
 /// Leave to send one batch. Dropped without an answer, what became of the batch is not known.
-pub(super) struct Permit<'a> {
+pub(crate) struct Permit<'a> {
     control: &'a Control,
     sent: Sent,
     probe: bool,
@@ -67,7 +67,7 @@ impl Control {
     }
 
     /// How large a batch may be.
-    pub(super) fn batch(&self) -> usize {
+    pub(crate) fn batch(&self) -> usize {
         self.lock().window.batch()
     }
 
@@ -77,7 +77,7 @@ impl Control {
     }
 
     /// Asks to send a batch, `full` telling whether it is as large as the window allows.
-    pub(super) fn begin(&self, now: Duration, full: bool) -> Result<Permit<'_>, Refused> {
+    pub(crate) fn begin(&self, now: Duration, full: bool) -> Result<Permit<'_>, Refused> {
         let mut state = self.lock();
         let in_flight = self.in_flight.load(Ordering::Acquire);
         if in_flight >= state.window.rounds() {
@@ -103,20 +103,20 @@ impl Control {
     }
 
     /// A flush was asked for: whether the store is back is to be known now.
-    pub(super) fn hurry(&self, now: Duration) {
+    pub(crate) fn hurry(&self, now: Duration) {
         self.lock().breaker.hurry(now, PROBE_INTERVAL);
         self.changed.notify_waiters();
     }
 
     /// Writers wait for room: whether the store is back is to be known soon. Until when to wait after a batch
     /// that was sent at `sent` and failed.
-    pub(super) fn awaited(&self, now: Duration, sent: Duration) -> Duration {
+    pub(crate) fn awaited(&self, now: Duration, sent: Duration) -> Duration {
         self.lock().breaker.hurry(now, PROBE_INTERVAL_AWAITED);
         sent.saturating_add(PROBE_INTERVAL_AWAITED)
     }
 
     /// A flusher is started anew.
-    pub(super) fn restarted(&self) {
+    pub(crate) fn restarted(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -138,7 +138,7 @@ impl Control {
 
 impl Permit<'_> {
     /// The store answered, if only to refuse something.
-    pub(super) fn answered(mut self, now: Duration) {
+    pub(crate) fn answered(mut self, now: Duration) {
         self.answered = true;
         let mut state = self.control.lock();
         state.window.answered(self.sent, now);
@@ -148,7 +148,7 @@ impl Permit<'_> {
     }
 
     /// The store did not answer, or asked to be tried again.
-    pub(super) fn failed(mut self, clock: &dyn Clock) {
+    pub(crate) fn failed(mut self, clock: &dyn Clock) {
         self.answered = true;
         let mut state = self.control.lock();
         state.window.failed(self.sent, clock.elapsed());

@@ -68,7 +68,7 @@ fn shown(present: &Present, added: Option<i64>) -> Over {
 
 /// Refuses what must not be acknowledged: what the store can be seen to refuse, and an update that has grown
 /// past what any key may hold.
-fn check(layer: &Layer, key: &Key, class: usize, change: &Change) -> Result<()> {
+pub(crate) fn check(layer: &Layer, key: &Key, class: usize, change: &Change) -> Result<()> {
     if change.value_bytes() > VALUE_BYTES_MAX {
         return Err(Error::invalid(format_args!(
             "a value is at most {VALUE_BYTES_MAX} bytes long"
