@@ -1,4 +1,5 @@
-//! Rules of write-back that a test can switch off in one gate, to see that its harness notices.
+//! Rules of write-back and of the shared cache that a test can switch off, in one gate or in one machine, to see that
+//! its harness notices.
 //!
 //! Only with the cargo feature `mutation`, which nothing but tests asks for; without it nothing can be
 //! switched off, and asking costs nothing. What a faulty port can act out (a flush without its guard, a
@@ -16,13 +17,27 @@ pub enum Mutation {
     EvictableDirtyEntry,
     /// What the store refuses is dropped, not parked.
     DropOnPermanentError,
+    /// The shared cache takes what a reader loaded also without a lease.
+    NoLease,
+    /// What is left of a quarantine after a mark was swept or lost may become clean.
+    NoTaint,
+    /// What the shared cache held under another generation is served.
+    NoGeneration,
+    /// Leases are given also while a shard is closed.
+    NoGrace,
+    /// A quarantine that is opened while its shard is closed may become clean.
+    NoGraceTaint,
+    /// What others are known to have written is forgotten while a key is in quarantine or dirty.
+    NoFloor,
+    /// What was flushed while its shard is closed becomes clean.
+    NoGraceFlush,
 }
 
-/// The rules that are switched off in one gate.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+/// The rules that are switched off in one gate, or in one shard of a shared cache.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Mutations {
     #[cfg(feature = "mutation")]
-    off: u8,
+    off: u16,
 }
 
 impl Mutations {
