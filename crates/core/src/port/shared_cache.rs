@@ -325,7 +325,7 @@ pub trait SharedCache: SharedDirty {
 
     /// Quarantines keys. Whatever a key was before (unless dirty or parked) it is not served from the return of this
     /// on. Marks add up: a key is in quarantine until each is released or swept. One that is opened while the shard is
-    /// closed is *tainted*. Marking with a token twice is the same as once.
+    /// closed is *tainted*, and so is one that is marked while it is. Marking with a token twice is the same as once.
     fn mark<'a>(&'a self, marks: &'a [Mark]) -> BoxFuture<'a, Each<Marked>>;
 
     /// Takes a mark away. When the last one goes, the key becomes clean with the newest state that any of them
@@ -349,8 +349,8 @@ pub trait SharedCache: SharedDirty {
     fn sweep<'a>(&'a self, marks: &'a [(SharedKey, Token)]) -> BoxFuture<'a, Each<()>>;
 
     /// The store has this version, by somebody else. An older clean entry and a lease become absent; a quarantine
-    /// remembers it, and does not become clean with anything older; a dirty entry made over something older is left
-    /// for its flush to find out.
+    /// remembers it, and does not become clean with anything older; a dirty or parked entry stays, for its flush to
+    /// find out, and remembers it likewise.
     fn invalidate<'a>(&'a self, changed: &'a [(SharedKey, Version)]) -> BoxFuture<'a, Each<()>>;
 
     /// Makes keys absent, whatever was clean or leased. What is in quarantine, dirty or parked stays.

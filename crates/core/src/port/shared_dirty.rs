@@ -42,13 +42,14 @@ pub struct Put {
 /// Counted for each dirty entry beside its key and value.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 128;
 
-/// What became of a put.
+/// What became of a put. Where several are so, the first of `Busy`, `Changed` and `Full`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PutOutcome {
     /// It is dirty.
     Dirty {
         /// Newer than whatever the key held; even, and in the shard's generation unless the key held something of a
-        /// later one.
+        /// later one: the next even one after all that the shard gave out before, what the key held, and the first
+        /// of the generation.
         version: Version,
         /// Whether the key was present before, if the cache knew.
         existed: Option<bool>,
@@ -71,25 +72,33 @@ pub struct Claimed {
     /// The version of the row it was made over, if that is known: the state before the first write that the store
     /// does not have.
     pub base: Option<Version>,
-    /// When the oldest write was made that the store does not have.
+    /// When the oldest write was made that the store does not have: the first one, or the first after the last claim
+    /// if what was claimed then is stored; and from when on it is dirty again if it was parked.
     pub since: Timestamp,
 }
 
-/// What became of a claimed entry.
+/// What became of a claimed entry. With any of these the claim is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Flushed {
-    /// The store has it, or something newer of this cache: clean, if it was not written again since, with this life.
-    /// If it was, it stays dirty, and this version is its base.
+    /// The store has it: clean, if it was not written again since, with this life; but absent if the shard is closed,
+    /// or somebody else's newer version was told of ([`SharedCache::invalidate`](super::SharedCache::invalidate)) since
+    /// it became dirty. If it was written again, it stays dirty, and this version is its base unless that is newer; if
+    /// what the cache has is older than this, because it lost a write, it becomes absent.
+    ///
+    /// Where the store has something newer of this cache instead, the entry is [`Dropped`](Self::Dropped): as a clean
+    /// one it would be stale.
     Stored(Life),
-    /// It could not be brought to the store now: to be claimed again from this moment on.
+    /// It could not be brought to the store now: to be claimed again from this moment on. Nothing happens if it is
+    /// parked.
     Again(Timestamp),
     /// The row is not what the entry was made over, but of this version, and the entry is to be written over it: it
-    /// stays dirty, with that as its base, and gets a new version, newer than both.
+    /// stays dirty, with that as its base (if it was written again since, and its base is newer, with that), and gets a
+    /// new version, newer than both. Nothing happens if it is parked.
     Over(Version),
     /// The store refuses it: parked, with what the store said. Nothing happens if it was written again since.
     Parked(Arc<str>),
-    /// It is given up, because the store has something else that is to stay, or because its dead letter was discarded:
-    /// absent. Nothing happens if it was written again since.
+    /// It is given up, because the store has something else that is to stay, or something newer of this cache, or
+    /// because its dead letter was discarded: absent. Nothing happens if it was written again since.
     Dropped,
 }
 
@@ -137,7 +146,7 @@ pub trait SharedDirty: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<Claimed>, SharedError>>;
 
     /// Says what became of claimed entries, by the version that was claimed. An entry that has another version by now
-    /// was written again. True if the entry is not dirty any more.
+    /// was written again. True if the entry is not dirty any more: clean, absent or parked.
     fn settle<'a>(
         &'a self,
         flushed: &'a [(SharedKey, Version, Flushed)],
@@ -158,8 +167,10 @@ pub trait SharedDirty: Send + Sync {
     ) -> BoxFuture<'a, Each<bool>>;
 
     /// Makes writes dirty again that a journal has and the cache may have lost, unless it has the same or something
-    /// newer, dirty or clean. True if it was done. Also while the shard is closed. Versions given out from now on are
-    /// newer.
+    /// newer, dirty or clean. True if it was done; then versions given out from now on are newer. Also while the shard is
+    /// closed. A key in quarantine answers [`SharedError::Unavailable`]: it is to be tried again. What the cache has
+    /// forgotten it cannot compare, so the caller knows from the store that this write is not in it, nor a newer one.
+    /// The newer of the bases of both stays, and the older of the ages, of an entry that is dirty already.
     fn replay<'a>(&'a self, replays: &'a [Replay]) -> BoxFuture<'a, Each<bool>>;
 
     /// What is dirty in shards.
