@@ -125,7 +125,11 @@ async fn each<'a, T: Send + 'a>(
     count: usize,
     call: impl FnOnce(&'a dyn SharedCache) -> BoxFuture<'a, Each<T>>,
 ) -> Each<T> {
-    let unsent = || (0..count).map(|_| Err(SharedError::unavailable(UNSENT))).collect();
+    let unsent = || {
+        (0..count)
+            .map(|_| Err(SharedError::unavailable(UNSENT)))
+            .collect()
+    };
     let Some(shared) = &layer.shared else {
         return unsent();
     };

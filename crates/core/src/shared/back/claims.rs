@@ -165,7 +165,11 @@ mod tests {
             let batches = batches(claims.clone(), rows, bytes);
             batches.iter().map(Vec::len).collect()
         };
-        assert_eq!(sizes(10, 1 << 20), [4, 1], "the row of the lost one is there already");
+        assert_eq!(
+            sizes(10, 1 << 20),
+            [4, 1],
+            "the row of the lost one is there already"
+        );
         assert_eq!(sizes(2, 1 << 20), [2, 2, 1]);
         assert_eq!(sizes(10, 1000), [2, 2, 1]);
     }

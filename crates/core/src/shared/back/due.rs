@@ -57,7 +57,10 @@ impl Due {
     /// Whatever is due at all is due at `at`.
     pub(super) fn all_at(&self, at: Duration) {
         let mut state = self.lock();
-        state.shards.values_mut().for_each(|due| *due = at.min(*due));
+        state
+            .shards
+            .values_mut()
+            .for_each(|due| *due = at.min(*due));
         drop(state);
         self.sooner.notify_one();
     }
@@ -114,6 +117,9 @@ mod tests {
         assert!(due.written(5, 3, 100), "as many as a batch");
         due.at(Shard(0), Duration::ZERO);
         due.take(Duration::ZERO);
-        assert!(!due.written(5, 3, 100) && due.written(100, 3, 100), "as large as one");
+        assert!(
+            !due.written(5, 3, 100) && due.written(100, 3, 100),
+            "as large as one"
+        );
     }
 }

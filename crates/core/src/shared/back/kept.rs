@@ -12,9 +12,7 @@ use bytes::Bytes;
 use crate::entry::Change;
 use crate::hash::Hasher;
 use crate::lane::Over;
-use crate::port::{
-    Held, Journal, JournalError, Lsn, Replay, SharedKey, Timestamp, Value,
-};
+use crate::port::{Held, Journal, JournalError, Lsn, Replay, SharedKey, Timestamp, Value};
 use crate::record::Record;
 use crate::version::Version;
 
@@ -49,7 +47,11 @@ impl KeptWrite {
     }
 
     fn bytes(&self) -> u64 {
-        let value = self.held.value.as_ref().map_or(0, |value| value.bytes.len());
+        let value = self
+            .held
+            .value
+            .as_ref()
+            .map_or(0, |value| value.bytes.len());
         (self.key.key.len() + self.key.class.len() + value) as u64
     }
 }
@@ -66,7 +68,7 @@ pub(crate) fn change_of(value: Option<&Value>) -> Change {
 }
 
 /// What a change leaves a key with. An addition is none here: it was folded into what it comes to.
-pub(super) fn value_of(change: &Change) -> Option<Value> {
+pub(crate) fn value_of(change: &Change) -> Option<Value> {
     match change {
         Change::Put { value, expires_at } => Some(Value {
             bytes: value.clone(),
@@ -131,12 +133,14 @@ impl Kept {
 
     /// The record of this version is durable: older ones of the key are not needed any more.
     pub(super) fn durable(&self, key: &SharedKey, version: Version) {
-        self.lock().retain(key, |slot| slot.write.held.version >= version);
+        self.lock()
+            .retain(key, |slot| slot.write.held.version >= version);
     }
 
     /// The store has this version of the key, or what it came to afterwards.
     pub(super) fn stored(&self, key: &SharedKey, version: Version) {
-        self.lock().retain(key, |slot| slot.write.held.version > version);
+        self.lock()
+            .retain(key, |slot| slot.write.held.version > version);
     }
 
     /// The oldest record that is needed.
@@ -159,7 +163,10 @@ impl Kept {
                 return (found, Some(*lsn));
             }
             let slot = state.slot(key, *lsn);
-            found.extend(slot.filter(|slot| slot.write.since <= before).map(|slot| slot.write.clone()));
+            found.extend(
+                slot.filter(|slot| slot.write.since <= before)
+                    .map(|slot| slot.write.clone()),
+            );
         }
         (found, None)
     }

@@ -32,12 +32,7 @@ pub(super) struct Met {
 }
 
 /// Gives each its end, or has it written again.
-pub(super) async fn meet(
-    layer: &Layer,
-    back: &Back,
-    met: Vec<Met>,
-    ends: &mut Ends,
-) -> Vec<Claim> {
+pub(super) async fn meet(layer: &Layer, back: &Back, met: Vec<Met>, ends: &mut Ends) -> Vec<Claim> {
     let mut again = Vec::new();
     let mut strangers = Vec::new();
     for Met { mut claim, newest } in met {
@@ -203,7 +198,9 @@ fn refusal(layer: &Layer, claim: &Claim, newest: Version) -> Refusal {
     let version = claim.version;
     let why = match newest {
         Version::NONE => {
-            format!("the row is gone or not to be merged with, and {version} was written over one that was there")
+            format!(
+                "the row is gone or not to be merged with, and {version} was written over one that was there"
+            )
         }
         newest => format!(
             "the row has version {newest}, which the shared cache did not give out and over which {version} was not \

@@ -10,7 +10,7 @@
 //!   used again, or when the node with that journal is back.
 //!
 //! In reading order: [`write`] and [`update`] (a write), [`room`] and [`watch`] (the bounds), [`due`], [`drive`],
-//! [`round`], [`claims`] and [`meet`] (the flush), [`letters`] and [`said`] (what the store does not take), [`kept`],
+//! [`round`], [`claims`] and [`meet`] (the flush), [`letters`], [`mend`] and [`said`] (what the store does not take), [`kept`],
 //! [`replay`], [`probe`] and [`upkeep`] (the journal), [`stored`] and [`report`] (waiting for the store), [`calls`].
 //!
 //! The dirty entries of the lanes are not used: no lane knows of the other nodes. Additions reach the store as what they
@@ -23,6 +23,7 @@ mod due;
 mod kept;
 pub(crate) mod letters;
 mod meet;
+pub(crate) mod mend;
 mod probe;
 pub(crate) mod replay;
 pub(crate) mod report;
@@ -43,7 +44,7 @@ use std::time::Duration;
 
 use tokio::sync::{MutexGuard, Notify};
 
-pub(crate) use kept::{KeptWrite, change_of};
+pub(crate) use kept::{KeptWrite, change_of, value_of};
 pub(crate) use room::Total;
 pub(crate) use secure::secure;
 

@@ -21,9 +21,7 @@ use crate::dead_letters::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::layer::Layer;
-use crate::port::{
-    Flushed, Held, Lsn, Replay, Shard, SharedError, SharedKey, shard_of,
-};
+use crate::port::{Flushed, Held, Lsn, Replay, Shard, SharedError, SharedKey, shard_of};
 use crate::version::Version;
 
 /// What is replayed at once.
@@ -81,11 +79,7 @@ pub(crate) async fn replay_shards(layer: &Layer, back: &Back, shards: &[Shard]) 
 }
 
 /// Gives the cache back what neither it nor the store has. Returns what could not be given now.
-pub(super) async fn replay(
-    layer: &Layer,
-    back: &Back,
-    writes: Vec<KeptWrite>,
-) -> Vec<KeptWrite> {
+pub(super) async fn replay(layer: &Layer, back: &Back, writes: Vec<KeptWrite>) -> Vec<KeptWrite> {
     let mut left = Vec::new();
     for chunk in writes.chunks(CHUNK) {
         let mut wanted: Vec<&KeptWrite> = Vec::with_capacity(chunk.len());
@@ -114,11 +108,7 @@ pub(super) async fn replay(
 }
 
 /// Whether the store has each of these writes, or is past it; nothing where it cannot tell.
-pub(super) async fn stored(
-    layer: &Layer,
-    back: &Back,
-    writes: &[KeptWrite],
-) -> Vec<Option<bool>> {
+pub(super) async fn stored(layer: &Layer, back: &Back, writes: &[KeptWrite]) -> Vec<Option<bool>> {
     let keys: Vec<(usize, Key)> = writes
         .iter()
         .filter_map(|write| {

@@ -56,7 +56,8 @@ pub(crate) async fn flush(
     let mut unflushed = 0;
     for shard in left {
         let dirty = back.room.of(shard);
-        unflushed += dirty.entries - dirty.parked.min(dirty.entries);
+        // A shard that does not tell may have something.
+        unflushed += dirty.entries.saturating_sub(dirty.parked).max(1);
     }
     for (class, before) in classes.into_iter().zip(before) {
         let flushed = flushed(layer, class).saturating_sub(before);

@@ -108,7 +108,11 @@ impl Room {
     /// What is known of a shard.
     pub(super) fn of(&self, shard: Shard) -> ShardDirty {
         let state = self.lock();
-        state.shards.get(usize::from(shard.0)).copied().unwrap_or_default()
+        state
+            .shards
+            .get(usize::from(shard.0))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// All shards together.
@@ -125,7 +129,8 @@ impl Room {
     fn share(&self, class: &Class, now: Timestamp) -> f64 {
         let total = self.total();
         let of = |used: u64, max: u64| used as f64 / max.max(1) as f64;
-        let share = of(total.bytes, class.dirty_bytes_max).max(of(total.entries, class.dirty_entries_max));
+        let share =
+            of(total.bytes, class.dirty_bytes_max).max(of(total.entries, class.dirty_entries_max));
         match is_too_old(&total, class, now) {
             true => share.max(1.0),
             false => share,
@@ -231,7 +236,9 @@ mod tests {
 
     #[test]
     fn all_shards_count_and_the_bounds_are_those_of_the_class() {
-        let class = Class::new("b", "b:*").dirty_bytes_max(1_000, WhenFull::Block).dirty_entries_max(3);
+        let class = Class::new("b", "b:*")
+            .dirty_bytes_max(1_000, WhenFull::Block)
+            .dirty_entries_max(3);
         let class = class.dirty_age_max(Duration::from_millis(50));
         let (room, now) = (Room::new(4), Timestamp::from_millis(100));
         assert!(room.has_room(&class, 5_000, now), "alone anything goes");
@@ -251,8 +258,16 @@ mod tests {
         assert_eq!(room.total().oldest, other.oldest);
         let later = Timestamp::from_millis(131);
         assert!(!room.has_room(&class, 1, later), "too old");
-        assert!(full(&room.total(), &class, later, "").message().contains("dirty_age_max"));
-        assert_eq!(room.shard_bytes_max(&class, 7), 1_000, "of few shards each may have all");
+        assert!(
+            full(&room.total(), &class, later, "")
+                .message()
+                .contains("dirty_age_max")
+        );
+        assert_eq!(
+            room.shard_bytes_max(&class, 7),
+            1_000,
+            "of few shards each may have all"
+        );
         assert_eq!(Room::new(100).shard_bytes_max(&class, 7), 80);
         assert_eq!(Room::new(100).shard_bytes_max(&class, 700), 700);
     }

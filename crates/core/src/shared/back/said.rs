@@ -72,7 +72,13 @@ mod tests {
         for refusal in [coded, plain] {
             assert_eq!(read(&write(&refusal), at(1)), refusal);
         }
-        for text in ["", "out of luck", "1 refused\nx", "2 refused 1 1 1 -\nx", "1 lost 1 1 1 -\nx"] {
+        for text in [
+            "",
+            "out of luck",
+            "1 refused\nx",
+            "2 refused 1 1 1 -\nx",
+            "1 lost 1 1 1 -\nx",
+        ] {
             let refusal = read(text, at(1));
             assert_eq!((&*refusal.message, refusal.attempts), (text, 1));
         }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::kept::KeptWrite;
 use super::stored::{NotStored, until_stored};
-use super::Back;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::layer::Layer;
@@ -16,12 +15,14 @@ use crate::version::Version;
 /// Returns when the newest write of `key` that was acknowledged before the call is as durable as asked.
 pub(crate) async fn secure(
     layer: &Layer,
-    back: &Back,
     class: usize,
     key: &Key,
     durability: Durability,
     deadline: Duration,
 ) -> Result<Receipt> {
+    let Some(back) = super::of(layer) else {
+        return Err(Error::invalid("there is no shared cache"));
+    };
     let until = layer.clock.elapsed().saturating_add(deadline);
     let key = shared_key(layer, class, key);
     let found = back.get(layer, &key).await;
@@ -44,7 +45,10 @@ pub(crate) async fn secure(
         Durability::Store => match until_stored(layer, back, &key, version, until).await {
             Ok(()) => Ok(receipt(version, Durability::Store)),
             Err(NotStored::Refused(refusal)) => {
-                let code = refusal.code.map(|code| format!(" ({code})")).unwrap_or_default();
+                let code = refusal
+                    .code
+                    .map(|code| format!(" ({code})"))
+                    .unwrap_or_default();
                 let message = format!("the write is a dead letter{code}: {}", refusal.message);
                 Err(Error::new(ErrorKind::Refused, message))
             }

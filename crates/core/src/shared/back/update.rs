@@ -9,9 +9,7 @@ use crate::entry::Change;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Operation, Present, fold};
 use crate::layer::Layer;
-use crate::port::{
-    Ask, Asked, Expected, Fill, Got, Held, SharedError, Token,
-};
+use crate::port::{Ask, Asked, Expected, Fill, Got, Held, SharedError, Token};
 use crate::read::load_apart;
 use crate::receipt::{Durability, Receipt, Source, Written};
 use crate::shared::life::{entry, held};

@@ -104,5 +104,6 @@ fn schedule(layer: &Layer, back: &Back, shard: Shard, spread: Duration) {
     let age = dirty.oldest.map(|oldest| layer.clock.now().since(oldest));
     let lingers = linger(layer).saturating_sub(age.unwrap_or_default());
     let at = layer.clock.elapsed().saturating_add(lingers);
-    back.due.at(shard, at.saturating_add(layer.jittered(spread, 1.0)));
+    back.due
+        .at(shard, at.saturating_add(layer.jittered(spread, 1.0)));
 }
