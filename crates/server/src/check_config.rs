@@ -7,7 +7,7 @@ use tidegate::{Class, Strategy};
 use crate::cli::CheckConfig;
 use crate::columns::aligned;
 use crate::command::durability;
-use crate::config::{self, Config, Overrides, duration_text, shown_keys, size_text};
+use crate::config::{self, Config, Overrides, duration_text, level_text, shown_keys, size_text};
 use crate::console;
 use crate::exit_codes::Exit;
 
@@ -43,7 +43,7 @@ fn describe(config: &Config) -> String {
         format!("near     {}", size_text(config.near_bytes)),
         String::new(),
     ]);
-    lines.extend(class_table(&config.classes));
+    lines.extend(class_table(config));
     lines.join("\n")
 }
 
@@ -58,8 +58,10 @@ pub(crate) fn shared_line(config: &Config) -> Option<String> {
     ))
 }
 
-/// The classes as a table, the one that has every other key last, written or not.
-pub(crate) fn class_table(classes: &[Class]) -> Vec<String> {
+/// The classes as a table, the one that has every other key last, written or not. Levels are of nodes that share a
+/// cache.
+pub(crate) fn class_table(config: &Config) -> Vec<String> {
+    let classes = &config.classes;
     let written = classes
         .iter()
         .find(|class| class.name == tidegate::DEFAULT_CLASS);
@@ -67,23 +69,34 @@ pub(crate) fn class_table(classes: &[Class]) -> Vec<String> {
     let others = classes
         .iter()
         .filter(|class| class.name != tidegate::DEFAULT_CLASS);
-    let mut rows =
-        vec![["CLASS", "KEYS", "STRATEGY", "TABLE", "TTL", "DURABILITY"].map(str::to_owned)];
-    rows.extend(others.chain([&default]).map(row));
+    let is_shared = config.shared.is_some();
+    let mut heads = vec!["CLASS", "KEYS", "STRATEGY", "TABLE", "TTL", "DURABILITY"];
+    if is_shared {
+        heads.push("LEVEL");
+    }
+    let mut rows = vec![heads.into_iter().map(str::to_owned).collect()];
+    rows.extend(others.chain([&default]).map(|class| row(class, is_shared)));
     aligned(&rows)
 }
 
-fn row(class: &Class) -> [String; 6] {
+fn row(class: &Class, is_shared: bool) -> Vec<String> {
     let table = match class.strategy {
         Strategy::CacheOnly => "-".to_owned(),
         _ => class.table.name.escape_debug().to_string(),
     };
-    [
+    let mut row = vec![
         class.name.clone(),
         shown_keys(&class.keys),
         class.strategy.as_str().to_owned(),
         table,
         class.ttl.map_or_else(|| "-".to_owned(), duration_text),
         durability(class).to_owned(),
-    ]
+    ];
+    if is_shared {
+        row.push(match class.strategy {
+            Strategy::CacheOnly => "each node its own".to_owned(),
+            _ => level_text(class.level),
+        });
+    }
+    row
 }

@@ -42,7 +42,7 @@ fn lines(
     lines.extend(admin.map(|admin| format!("  metrics  http://{admin}/metrics")));
     lines.push(String::new());
     lines.extend(
-        class_table(&config.classes)
+        class_table(config)
             .into_iter()
             .map(|line| format!("  {line}")),
     );

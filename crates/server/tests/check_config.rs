@@ -53,9 +53,30 @@ fn a_shared_cache_is_shown_without_its_password() {
         [shared]
         url = ['redis://shop:secret@one:6379', 'redis://two:6379']
         prefix = 'shop'
+        [[class]]
+        name = 'session'
+        keys = 'session:*'
+        strategy = 'write-back'
+        durability = 'both'
+        [[class]]
+        name = 'view'
+        keys = 'view:*'
+        level = 'bounded(200ms)'
+        [[class]]
+        name = 'scratch'
+        keys = 'scratch:*'
+        strategy = 'cache-only'
         ",
     );
     assert_eq!(ended.code, 0, "{ended:?}");
+    let table = "
+CLASS    KEYS       STRATEGY       TABLE    TTL  DURABILITY  LEVEL
+session  session:*  write-back     session  -    both        linearizable
+view     view:*     write-through  view     -    store       bounded(200ms)
+scratch  scratch:*  cache-only     -        -    memory      each node its own
+default  *          write-through  entries  -    store       linearizable
+";
+    assert!(ended.stdout.ends_with(table), "{}", ended.stdout);
     let line = "\nshared   redis://shop:***@one:6379, redis://two:6379, prefix shop, 256 shards\n";
     assert!(ended.stdout.contains(line), "{ended:?}");
     assert!(!ended.stdout.contains("secret"), "{ended:?}");

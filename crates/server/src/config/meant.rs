@@ -123,8 +123,8 @@ pub(crate) fn mean(
         near_bytes,
         store_url,
         lanes: written.store_lanes.map(|lanes| lanes.value),
+        classes: mean_classes(written.classes, &Refusals::new(sheet, shared.is_some())),
         shared,
-        classes: mean_classes(written.classes, &Refusals::new(sheet)),
     }
 }
 

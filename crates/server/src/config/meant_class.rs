@@ -1,8 +1,9 @@
 //! The classes as they are meant: each sound in itself, and all of them together.
 
 use tidegate::port::{TableSpec, ValueType};
-use tidegate::{Class, Pattern, Strategy};
+use tidegate::{Class, Level, Pattern, Strategy};
 
+use super::level;
 use super::meant_write_back::mean_write_back;
 use super::section::{At, Sheet};
 use super::written::{WrittenClass, WrittenColumns};
@@ -13,11 +14,13 @@ const DEFAULT: (&str, &str) = ("default", "*");
 /// Reports what is refused in a class under the path of its key.
 pub(super) struct Refusals<'a> {
     sheet: &'a Sheet,
+    /// Whether the file has a shared cache, without which some keys do nothing.
+    pub(super) is_shared: bool,
 }
 
 impl<'a> Refusals<'a> {
-    pub(super) fn new(sheet: &'a Sheet) -> Self {
-        Self { sheet }
+    pub(super) fn new(sheet: &'a Sheet, is_shared: bool) -> Self {
+        Self { sheet, is_shared }
     }
 
     pub(super) fn refuse(
@@ -80,6 +83,7 @@ fn mean_class(written: &WrittenClass, refusals: &Refusals<'_>) -> Option<Class> 
         }
     }
     mean_reads(written, &mut class, refusals);
+    mean_level(written, &mut class, refusals);
     mean_write_back(written, &mut class, refusals);
     mean_table(written, &mut class, refusals);
     Some(class)
@@ -168,6 +172,24 @@ fn mean_reads(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
             refuse("load_timeout", timeout.line, "must not be zero");
         }
         class.load_timeout = timeout.value;
+    }
+}
+
+/// How fresh reads are where several nodes share a cache.
+fn mean_level(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>) {
+    let Some(level) = &written.level else { return };
+    let refuse = |why: &str| refusals.refuse(written, "level", level.line, why);
+    if !refusals.is_shared {
+        refuse("does nothing without [shared]: one node reads what it wrote");
+    } else if class.strategy == Strategy::CacheOnly {
+        refuse("does nothing in a cache-only class, of which every node has its own");
+    }
+    match level::parse(&level.value) {
+        Ok(meant) => class.level = meant,
+        Err(why) => refuse(&why),
+    }
+    if class.level == Level::Eventual && written.ttl.is_none() {
+        refuse("\"eventual\" needs a ttl, which is how old a read may be");
     }
 }
 

@@ -53,6 +53,11 @@ pub(super) fn mean_write_back(written: &WrittenClass, class: &mut Class, refusal
     }
     if let Some(delta) = &keys.delta {
         class.delta = delta.value;
+        if delta.value && refusals.is_shared {
+            let why =
+                "is not there with [shared] yet: additions of several nodes would need one journal";
+            refuse("delta", delta.line, why);
+        }
         if delta.value && keys.conflict.is_some() {
             refuse(
                 "conflict",
@@ -116,19 +121,31 @@ fn mean_bounds(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_
     }
 }
 
+/// What an acknowledgement can mean, as it is written.
+const DURABILITIES: [(&str, Durability); 4] = [
+    ("journal", Durability::Journal),
+    ("redis", Durability::Shared),
+    ("both", Durability::Both),
+    ("memory", Durability::Memory),
+];
+
 /// What an acknowledgement means, and what becomes of writes when it cannot be had.
 fn mean_durability(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>) {
     let keys = &written.write_back;
     let refuse = |key: &str, line: usize, why: &str| refusals.refuse(written, key, line, why);
     if let Some(durability) = &keys.durability {
-        match durability.value.as_str() {
-            "journal" => class.durability = Durability::Journal,
-            "memory" => class.durability = Durability::Memory,
-            other => refuse(
-                "durability",
-                durability.line,
-                &none_of(other, &["journal", "memory"]),
-            ),
+        let word = durability.value.as_str();
+        match DURABILITIES.iter().find(|(name, _)| *name == word) {
+            Some((_, meant)) => class.durability = *meant,
+            None => {
+                let names = DURABILITIES.map(|(name, _)| name);
+                refuse("durability", durability.line, &none_of(word, &names));
+            }
+        }
+        if matches!(word, "redis" | "both") && !refusals.is_shared {
+            let why =
+                format!("'{word}' keeps writes in the shared cache, and there is no [shared]");
+            refuse("durability", durability.line, &why);
         }
     }
     if let Some(At { value, line }) = &keys.when_journal_fails {
@@ -141,12 +158,9 @@ fn mean_durability(written: &WrittenClass, class: &mut Class, refusals: &Refusal
                 &none_of(other, &["refuse", "write-through"]),
             ),
         }
-        if class.durability == Durability::Memory {
-            refuse(
-                "when_journal_fails",
-                *line,
-                "does nothing with durability = \"memory\", which does not wait for the journal",
-            );
+        if !matches!(class.durability, Durability::Journal | Durability::Both) {
+            let why = "does nothing with this durability, which does not wait for the journal";
+            refuse("when_journal_fails", *line, why);
         }
     }
 }

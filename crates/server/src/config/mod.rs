@@ -5,6 +5,7 @@
 //! compare it with the parser in both directions.
 
 pub(crate) mod duration;
+mod level;
 pub(crate) mod listen;
 mod meant;
 mod meant_class;
@@ -21,6 +22,7 @@ mod written;
 mod tests;
 
 pub(crate) use duration::write as duration_text;
+pub(crate) use level::write as level_text;
 pub(crate) use meant::{Config, Overrides, ServerConfig};
 pub(crate) use meant_class::shown_keys;
 pub(crate) use problem::{Problem, Problems};

@@ -98,7 +98,9 @@ fn wait_for(
 fn word(durability: Durability) -> &'static str {
     match durability {
         Durability::Memory => "memory",
+        Durability::Shared => "redis",
         Durability::Journal => "journal",
+        Durability::Both => "both",
         _ => "store",
     }
 }

@@ -86,6 +86,8 @@ pub(crate) fn durability(class: &Class) -> &'static str {
         (Strategy::ReadOnly, _) => "none",
         (Strategy::CacheOnly, _) => "memory",
         (Strategy::WriteBack, Durability::Memory) => "memory",
+        (Strategy::WriteBack, Durability::Shared) => "redis",
+        (Strategy::WriteBack, Durability::Both) => "both",
         (Strategy::WriteBack, _) => "journal",
         _ => "store",
     }

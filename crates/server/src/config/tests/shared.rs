@@ -1,5 +1,9 @@
 //! What `[shared]` means, and what is refused in it.
 
+use std::time::Duration;
+
+use tidegate::Level;
+
 use super::{load_text, problems};
 
 /// The problems of a table `[shared]` with these keys; the first of them is in line 4.
@@ -84,5 +88,64 @@ fn the_password_of_the_shared_cache_is_taken_from_where_it_is_kept_and_never_sho
     assert_eq!(
         shared("url_env = \"SHARED_URL\""),
         ["redis://a:1", "redis://u:secret@b:2"]
+    );
+}
+
+/// The problems of a class of strategy write-through under a shared cache; the first of its keys is in line 8.
+fn class_problems(keys: &str) -> Vec<String> {
+    shared_problems(&format!(
+        "url = \"redis://h\"\n[[class]]\nname = \"a\"\nkeys = \"a:*\"\n{keys}"
+    ))
+}
+
+#[test]
+fn contradictions_of_a_class_with_the_shared_cache_are_refused_with_key_and_line() {
+    for (keys, expected) in [
+        ("level = \"strong\"", "8 class[1].level"),
+        ("level = \"bounded(0s)\"", "8 class[1].level"),
+        ("level = \"bounded\"", "8 class[1].level"),
+        ("level = \"eventual\"", "8 class[1].level"),
+        (
+            "strategy = \"cache-only\"\nlevel = \"session\"",
+            "9 class[1].level",
+        ),
+        (
+            "strategy = \"write-back\"\ndelta = true",
+            "9 class[1].delta",
+        ),
+    ] {
+        assert_eq!(class_problems(keys), [expected], "{keys}");
+    }
+    let redis =
+        "strategy = \"write-back\"\ndurability = \"redis\"\nwhen_journal_fails = \"refuse\"";
+    assert_eq!(class_problems(redis), ["10 class[1].when_journal_fails"]);
+    for (keys, expected) in [
+        ("level = \"linearizable\"", "4 class[1].level"),
+        (
+            "strategy = \"write-back\"\ndurability = \"redis\"",
+            "5 class[1].durability",
+        ),
+        (
+            "strategy = \"write-back\"\ndurability = \"both\"",
+            "5 class[1].durability",
+        ),
+    ] {
+        let alone = format!("[[class]]\nname = \"a\"\nkeys = \"a:*\"\n{keys}");
+        assert_eq!(problems(&alone), [expected], "{keys}");
+    }
+}
+
+#[test]
+fn levels_are_taken_as_they_are_written() {
+    let text = "[store]\nurl = 'postgres://h/db'\n[shared]\nurl = 'redis://h'\n\
+                [[class]]\nname = 'a'\nkeys = 'a:*'\nlevel = 'bounded(200ms)'\n\
+                [[class]]\nname = 'b'\nkeys = 'b:*'\nlevel = 'eventual'\nttl = '1m'\n\
+                [[class]]\nname = 'c'\nkeys = 'c:*'\n";
+    let classes = load_text(text).unwrap().classes;
+    let levels: Vec<Level> = classes.iter().map(|class| class.level).collect();
+    let bound = Duration::from_millis(200);
+    assert_eq!(
+        levels,
+        [Level::Bounded(bound), Level::Eventual, Level::Linearizable]
     );
 }
