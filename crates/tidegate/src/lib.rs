@@ -39,6 +39,7 @@
 //! | `sqlite` | yes | SQLite as the store; nothing to install |
 //! | `journal` | yes | the local journal: write-back that survives `kill -9` |
 //! | `postgres` | no | PostgreSQL as the store |
+//! | `redis` | no | Redis or Valkey, also a cluster, as the cache that several nodes share |
 
 mod clock;
 #[cfg(feature = "journal")]
@@ -46,10 +47,14 @@ pub mod journal;
 mod open;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 pub use clock::SystemClock;
+#[cfg(feature = "redis")]
+pub use open::open_shared;
 pub use open::open_store;
 #[cfg(feature = "journal")]
 pub use open::{open_journal, open_journal_with};

@@ -48,6 +48,26 @@ const STORES: &[&str] = &[
     "memory:",
 ];
 
+/// Opens the cache that several nodes share, by the URL of its server (feature `redis`):
+/// `redis://USER:PASSWORD@HOST:PORT/NUMBER` (or `valkey://`), `redis+unix:///PATH`, or several with commas between
+/// them: servers of one Redis Cluster, or copies of one server. [`RedisConfig`](crate::redis::RedisConfig) has what
+/// can be chosen beside it.
+///
+/// `clock` is the one of the gate: what a near cache is told of the shared one is told in its time.
+///
+/// # Errors
+/// Configuration if the URL is none of these; unavailable if no server can be reached that takes writes.
+#[cfg(feature = "redis")]
+pub async fn open_shared(
+    url: &str,
+    clock: Arc<dyn tidegate_core::port::Clock>,
+) -> Result<Arc<dyn tidegate_core::port::SharedCache>, tidegate_core::port::SharedError> {
+    let urls = url.split(',').map(str::trim).filter(|url| !url.is_empty());
+    let config = crate::redis::RedisConfig::from_urls(urls)?;
+    let cache = crate::redis::RedisSharedCache::open(config, clock).await?;
+    Ok(Arc::new(cache))
+}
+
 /// Opens the journal in the folder `path`, which is made if it is missing.
 ///
 /// # Errors

@@ -1,0 +1,2 @@
+-- ARGV: server. Nothing changes. The entry, if it is there.
+return entry
