@@ -20,7 +20,7 @@ pub struct Commit {
 ///
 /// By default a write that was acknowledged must be among them. Where a system writes several values of a key as
 /// one, each acknowledged by the commit of the last ([`coalesced`](Self::coalesced)), the others took effect right
-/// before it, and were never to be seen.
+/// before it, and were never to be seen; also those before a delete of what was not there, which is no change.
 #[derive(Clone, Default, Debug)]
 pub struct WriteOrder {
     keys: BTreeMap<Key, Line>,

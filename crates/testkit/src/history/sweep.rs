@@ -179,14 +179,32 @@ impl<'a> Sweep<'a> {
         }
         let operation = self.operations[i];
         let (floor, against) = self.floors[i];
-        // Absorbed by the next change, which must have begun before this was acknowledged.
-        let next = floor + 1;
-        let absorbed = self.begun.get(next);
-        if self.coalesced && absorbed.is_some_and(|begun| *begun <= operation.deadline()) {
-            return Ok(next);
+        let meets = |other: &&Operation| {
+            let is_delete = other.kind == Kind::Delete && other.outcome != Outcome::Failed;
+            is_delete
+                && other.invoked <= operation.deadline()
+                && other.deadline() >= operation.invoked
+        };
+        if self.coalesced {
+            // Absorbed by a delete of what was not there: that leaves no trace.
+            let is_absent = self.line.states[floor].is_none();
+            if is_absent && self.operations.iter().copied().any(|other| meets(&other)) {
+                return Ok(floor);
+            }
+            if let Some(next) = self.absorbing(i) {
+                return Ok(next);
+            }
         }
         let what = "an acknowledged write was never committed";
         Err(Violation::of("I4", operation, what).against(self.operation(against)))
+    }
+
+    /// The change right behind the floor, if it can have absorbed this one: it must have begun before this one was
+    /// acknowledged.
+    fn absorbing(&self, i: usize) -> Option<usize> {
+        let next = self.floors[i].0 + 1;
+        let begun = self.begun.get(next)?;
+        (*begun <= self.operations[i].deadline()).then_some(next)
     }
 
     fn deleted(&self, i: usize, answer: &Answer) -> Result<usize, Violation> {
@@ -200,6 +218,13 @@ impl<'a> Sweep<'a> {
                 Err(violation.against(self.operation(against)))
             }
             Some(position) => Ok(position),
+            None if self.coalesced && self.line.states[floor].is_some() => {
+                // It went, or it was put anew in the same moment.
+                let what = "the key was not touched while it was deleted";
+                let violation = || Violation::of(self.invariant, self.operations[i], what);
+                let absorbing = self.absorbing(i);
+                absorbing.ok_or_else(|| violation().against(self.operation(against)))
+            }
             None => self.absent(i, "the key was there all the time while it was deleted"),
         }
     }

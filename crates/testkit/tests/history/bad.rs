@@ -246,6 +246,32 @@ fn a_write_that_another_one_absorbed_is_good_only_where_that_may_be() {
 }
 
 #[test]
+fn a_delete_that_another_change_absorbed_and_one_that_absorbed() {
+    let (put, gone) = (write(1, 0, 10), delete(11, 25));
+    let good = history(&[put.clone(), gone.clone(), write(2, 15, 24), read(2, 30, 31)]);
+    assert_eq!(good.check_linearizable(&order(&[1, 2]).coalesced()), []);
+    let found = good.check_linearizable(&order(&[1, 2]));
+    assert_eq!(found[0].wrong.as_deref(), Some(&gone));
+    // What absorbs it must have begun before it was acknowledged.
+    let bad = history(&[put.clone(), gone.clone(), write(2, 26, 29)]);
+    let found = bad.check_linearizable(&order(&[1, 2]).coalesced());
+    expect(&found, "I1", Some(&gone), Some(&put));
+    // And once it is acknowledged, what it deleted is stale.
+    let stale = read(1, 26, 27);
+    let bad = history(&[put, gone.clone(), unknown(write(2, 15, 99)), stale.clone()]);
+    let found = bad.check_linearizable(&order(&[1, 2]).coalesced());
+    expect(&found, "I1", Some(&stale), Some(&gone));
+
+    // A write and a delete of a key that is not there leave nothing together.
+    let absorbed = write(1, 0, 20);
+    let good = history(&[absorbed.clone(), delete(5, 20), read(0, 30, 31)]);
+    assert_eq!(good.check_linearizable(&order(&[]).coalesced()), []);
+    let bad = history(&[absorbed.clone(), delete(21, 25), read(0, 30, 31)]);
+    let found = bad.check_linearizable(&order(&[]).coalesced());
+    expect(&found, "I4", Some(&absorbed), None);
+}
+
+#[test]
 fn a_read_older_than_the_bound() {
     let (old, new) = (write(1, 0, 10), write(2, 11, 100));
     let bound = Duration::from_nanos(50);

@@ -13,6 +13,8 @@ use tidegate_testkit::sim::Random;
 pub(crate) struct Run {
     pub(crate) operations: Vec<Operation>,
     pub(crate) commits: Vec<(Key, Commit)>,
+    /// Whether each operation took effect.
+    happened: Vec<bool>,
 }
 
 impl Run {
@@ -22,6 +24,57 @@ impl Run {
 
     pub(crate) fn order(&self) -> WriteOrder {
         WriteOrder::of(self.commits.iter().cloned())
+    }
+
+    /// The same, every other change absorbed by the next one where that may be: the next one had begun before it was
+    /// acknowledged, and nobody read in between. The operations lie in the order of their effects.
+    pub(crate) fn coalesced(&self, random: &Random) -> WriteOrder {
+        let mut order = Vec::new();
+        for key in ["a", "b"].map(Key::from) {
+            let of_key = |operation: &&Operation| operation.key == key;
+            // What happened, and whether the change can still be absorbed: until when the next one must begin.
+            let mut state = None;
+            let mut pending: Option<(Option<Value>, u64)> = None;
+            let mut commits = Vec::new();
+            for (i, operation) in self.operations.iter().enumerate() {
+                if !of_key(&operation) || !self.happened[i] {
+                    continue;
+                }
+                let new = match operation.kind {
+                    Kind::Read if operation.answer().is_none() => continue,
+                    Kind::Read => None,
+                    Kind::Write(value) => Some(Some(value)),
+                    Kind::Delete => Some(None),
+                };
+                let until = match operation.outcome {
+                    Outcome::Ok(_) => operation.returned.unwrap(),
+                    _ => 0,
+                };
+                let absorbs = |until: u64| new.is_some() && operation.invoked <= until;
+                let kept = pending.take_if(|(_, until)| !absorbs(*until) || random.chance(0.5));
+                if let Some((value, _)) = kept.filter(|(value, _)| *value != state) {
+                    state = value;
+                    commits.push(value);
+                }
+                let until = pending.map_or(until, |(_, before)| before.min(until));
+                pending = new.map(|new| (new, until));
+            }
+            commits.extend(
+                pending
+                    .map(|(value, _)| value)
+                    .filter(|value| *value != state),
+            );
+            let commit = |value| Commit {
+                version: None,
+                value,
+            };
+            order.extend(
+                commits
+                    .into_iter()
+                    .map(|value| (key.clone(), commit(value))),
+            );
+        }
+        WriteOrder::of(order).coalesced()
     }
 }
 
@@ -75,6 +128,7 @@ pub(crate) fn run(seed: u64, clients: u32, each: u64, deletes: bool) -> Run {
     let mut run = Run {
         operations: Vec::new(),
         commits: Vec::new(),
+        happened: Vec::new(),
     };
     for (_, mut operation, happens) in planned {
         let state = states.entry(operation.key.clone()).or_default();
@@ -95,6 +149,7 @@ pub(crate) fn run(seed: u64, clients: u32, each: u64, deletes: bool) -> Run {
             run.commits.push((operation.key.clone(), commit));
         }
         run.operations.push(operation);
+        run.happened.push(happens);
     }
     run
 }
@@ -150,6 +205,15 @@ proptest! {
         prop_assert_eq!(history.check_sessions(&order, |o| o.client.into()), []);
         prop_assert_eq!(history.check_end(&order, &[]), []);
         prop_assert!(verdicts(&history).iter().all(|v| *v == Verdict::Linearizable));
+    }
+
+    #[test]
+    fn one_that_takes_several_writes_as_one_passes(seed: u64, clients in 1_u32..12, each in 1_u64..40, deletes: bool) {
+        let run = run(seed, clients, each, deletes);
+        let (history, order) = (run.history(), run.coalesced(&Random::new(seed)));
+        prop_assert_eq!(history.check_linearizable(&order), []);
+        prop_assert_eq!(history.check_bounded(&order, Duration::ZERO), []);
+        prop_assert_eq!(history.check_end(&order, &[]), []);
     }
 
     #[test]
