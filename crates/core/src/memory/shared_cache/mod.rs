@@ -78,6 +78,7 @@ impl MemorySharedCache {
                 clock,
                 lease: settings.lease,
                 shards: vec![Keys::default(); usize::from(shards)],
+                empty: Keys::default(),
                 identity: 1,
                 refuses: false,
                 watches: Vec::new(),
@@ -87,10 +88,28 @@ impl MemorySharedCache {
         }
     }
 
+    /// An empty cache without one of its rules.
+    #[cfg(feature = "mutation")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without(
+        rule: crate::mutation::Mutation,
+        clock: Arc<dyn Clock>,
+        settings: SharedSettings,
+    ) -> Self {
+        let new = Self::new(clock, settings);
+        let mut server = new.lock();
+        server.empty.shard = SharedShard::new().without(rule);
+        server.shards = server.emptied();
+        drop(server);
+        new
+    }
+
     /// Loses everything, generations too, and goes on as the same server. For tests.
     pub fn lose_everything(&self) {
-        let shards = vec![Keys::default(); usize::from(self.shards)];
-        self.lock().become_of(shards, false);
+        let mut server = self.lock();
+        let shards = server.emptied();
+        server.become_of(shards, false);
     }
 
     /// What it holds now. For tests.
@@ -102,9 +121,9 @@ impl MemorySharedCache {
     /// Another server takes over with what is in the snapshot, or with nothing: a restart, or a replica that lags. For
     /// tests.
     pub fn restart(&self, with: Option<SharedSnapshot>) {
-        let empty = || vec![Keys::default(); usize::from(self.shards)];
-        let shards = with.map_or_else(empty, |snapshot| snapshot.0);
-        self.lock().become_of(shards, true);
+        let mut server = self.lock();
+        let shards = with.map_or_else(|| server.emptied(), |snapshot| snapshot.0);
+        server.become_of(shards, true);
     }
 
     /// Answers nothing but [`SharedError::Unavailable`] from now on, or does again. For tests.

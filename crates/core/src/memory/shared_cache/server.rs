@@ -87,6 +87,8 @@ pub(super) struct Server {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) lease: Duration,
     pub(super) shards: Vec<Keys>,
+    /// A shard that was never used.
+    pub(super) empty: Keys,
     /// Which server this is: another one after every restart.
     pub(super) identity: u64,
     pub(super) refuses: bool,
@@ -96,6 +98,10 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn keys(&mut self, shard: Shard) -> Option<&mut Keys> {
         self.shards.get_mut(usize::from(shard.0))
+    }
+
+    pub(super) fn emptied(&self) -> Vec<Keys> {
+        vec![self.empty.clone(); self.shards.len()]
     }
 
     /// Does one transition to one key; the third argument of it is the dirty bytes of the shard.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_core::Mutation;
 use tidegate_core::memory::{MemorySharedCache, SharedSettings, SharedSnapshot};
 use tidegate_core::port::{BoxFuture, Clock, SharedCache};
 
@@ -30,8 +31,22 @@ impl MemoryScene {
     #[must_use]
     pub fn with(settings: SharedSettings) -> Self {
         let clock = Arc::new(SimClock::new(0, Random::new(1)));
+        let cache = MemorySharedCache::new(clock.clone(), settings);
+        Self::of(cache, clock)
+    }
+
+    /// A cache that does not keep one of its rules, for tests of the suite itself.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without(rule: Mutation, settings: SharedSettings) -> Self {
+        let clock = Arc::new(SimClock::new(0, Random::new(1)));
+        let cache = MemorySharedCache::without(rule, clock.clone(), settings);
+        Self::of(cache, clock)
+    }
+
+    fn of(cache: MemorySharedCache, clock: Arc<SimClock>) -> Self {
         Self {
-            cache: Arc::new(MemorySharedCache::new(clock.clone(), settings)),
+            cache: Arc::new(cache),
             clock,
             saved: Mutex::default(),
         }

@@ -1,87 +1,19 @@
-//! Two caches side by side: the same random commands to both, and after each the same answers and the same state.
+//! Chance that chooses what may matter.
 
-use std::fmt::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_core::Version;
 use tidegate_core::port::{
-    Ask, Each, Ended, Expected, Fill, Flushed, Held, Life, Mark, Put, PutOutcome, Release, Replay,
-    Shard, SharedCache, SharedError, SharedKey, Timestamp, Token, Value, shard_of,
+    Ask, Ended, Expected, Fill, Flushed, Held, Life, Mark, Put, Release, Replay, Shard, SharedKey,
+    Timestamp, Token, Value,
 };
 
-use super::Scene;
-use super::stage::{NOW, store_time, token};
-
-/// What is done to both.
-#[derive(Clone, Copy, Debug)]
-pub struct Differential {
-    /// Of all chance. Printed when the two differ.
-    pub seed: u64,
-    /// How many commands.
-    pub steps: usize,
-    /// How many keys, spread over a few shards.
-    pub keys: usize,
-    /// Both scenes can lose everything, and do.
-    pub losses: bool,
-    /// Both scenes can restart, save and fail over, and do.
-    pub failovers: bool,
-}
-
-impl Default for Differential {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            steps: 2000,
-            keys: 6,
-            losses: false,
-            failovers: false,
-        }
-    }
-}
-
-/// A command, the same for both.
-#[derive(Clone, Debug)]
-enum Command {
-    Get(Vec<SharedKey>),
-    Ask(Vec<Ask>, Timestamp),
-    Fill(Vec<Fill>),
-    Mark(Vec<Mark>),
-    Release(Vec<Release>),
-    Sweep(Vec<(SharedKey, Token)>),
-    Invalidate(Vec<(SharedKey, Version)>),
-    Evict(Vec<SharedKey>),
-    Clear,
-    Put(Vec<Put>),
-    Claim(Shard, usize, Timestamp, Duration),
-    Settle(Vec<(SharedKey, Version, Flushed)>),
-    Unpark(Vec<(SharedKey, Version)>, Timestamp),
-    Replay(Vec<Replay>),
-    OpenGeneration(Vec<Shard>, u64),
-    Open(Vec<Shard>, u64),
-    LoseEverything,
-    Restart,
-    Save,
-    FailOver,
-}
-
-/// An error as two implementations can share it.
-fn kind(error: SharedError) -> String {
-    match error {
-        SharedError::Unavailable { .. } => "unavailable".into(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn each<T>(answers: Each<T>) -> Vec<Result<T, String>> {
-    answers
-        .into_iter()
-        .map(|answer| answer.map_err(kind))
-        .collect()
-}
+use super::Differential;
+use super::act::Command;
+use crate::conformance::shared_cache::stage::{NOW, store_time, token};
 
 /// What chance chooses from, learnt from the answers of the first of the two.
-struct Chance {
+pub(super) struct Chance {
     random: fastrand::Rng,
     keys: Vec<SharedKey>,
     shards: Vec<Shard>,
@@ -96,7 +28,7 @@ struct Chance {
 
 const REMEMBERED: usize = 12;
 
-fn remember<T>(all: &mut Vec<T>, one: T) {
+pub(super) fn remember<T>(all: &mut Vec<T>, one: T) {
     all.push(one);
     if all.len() > REMEMBERED {
         all.remove(0);
@@ -104,6 +36,21 @@ fn remember<T>(all: &mut Vec<T>, one: T) {
 }
 
 impl Chance {
+    pub(super) fn new(seed: u64, keys: &[SharedKey], shards: &[Shard]) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            keys: keys.to_vec(),
+            shards: shards.to_vec(),
+            now: NOW,
+            tokens: 0,
+            generation: 0,
+            saved: false,
+            leases: Vec::new(),
+            marks: Vec::new(),
+            versions: Vec::new(),
+        }
+    }
+
     fn one_in(&mut self, n: u32) -> bool {
         self.random.u32(..n) == 0
     }
@@ -247,7 +194,7 @@ impl Chance {
         self.versions[last - back].clone()
     }
 
-    fn command(&mut self, settings: &Differential, closed: bool) -> Command {
+    pub(super) fn command(&mut self, settings: &Differential, closed: bool) -> Command {
         let now = self.tick();
         if closed && self.one_in(4) {
             return self.generation();
@@ -354,7 +301,7 @@ impl Chance {
     }
 
     /// Learns what a command brought into play.
-    fn learn(&mut self, command: &Command, told: Vec<(SharedKey, Version)>) {
+    pub(super) fn learn(&mut self, command: &Command, told: Vec<(SharedKey, Version)>) {
         match command {
             Command::Ask(asks, _) => {
                 for ask in asks {
@@ -372,172 +319,5 @@ impl Chance {
         for told in told {
             remember(&mut self.versions, told);
         }
-    }
-}
-
-/// Does a command, and tells the answer and the versions in it.
-async fn act(scene: &dyn Scene, command: &Command) -> (String, Vec<(SharedKey, Version)>) {
-    let cache = scene.cache();
-    let mut versions = Vec::new();
-    let answer = match command.clone() {
-        Command::Get(keys) => format!("{:?}", each(cache.get(&keys).await)),
-        Command::Ask(asks, now) => format!("{:?}", each(cache.ask(&asks, now).await)),
-        Command::Fill(fills) => {
-            versions.extend(
-                fills
-                    .iter()
-                    .map(|fill| (fill.key.clone(), fill.held.version)),
-            );
-            format!("{:?}", each(cache.fill(&fills).await))
-        }
-        Command::Mark(marks) => format!("{:?}", each(cache.mark(&marks).await)),
-        Command::Release(releases) => {
-            let ended = |release: &Release| Some((release.key.clone(), release.ended.version()?));
-            versions.extend(releases.iter().filter_map(ended));
-            format!("{:?}", each(cache.release(&releases).await))
-        }
-        Command::Sweep(marks) => format!("{:?}", each(cache.sweep(&marks).await)),
-        Command::Invalidate(changed) => format!("{:?}", each(cache.invalidate(&changed).await)),
-        Command::Evict(keys) => format!("{:?}", each(cache.evict(&keys).await)),
-        Command::Clear => format!("{:?}", cache.clear().await.map_err(kind)),
-        Command::Put(puts) => {
-            let answers = cache.put(&puts).await;
-            for (put, answer) in puts.iter().zip(&answers) {
-                if let Ok(PutOutcome::Dirty { version, .. }) = answer {
-                    versions.push((put.key.clone(), *version));
-                }
-            }
-            format!("{:?}", each(answers))
-        }
-        Command::Claim(shard, limit, now, claim_for) => {
-            let claimed = cache.claim(shard, limit, now, claim_for).await;
-            for claimed in claimed.iter().flatten() {
-                versions.push((claimed.key.clone(), claimed.held.version));
-            }
-            format!("{:?}", claimed.map_err(kind))
-        }
-        Command::Settle(flushed) => format!("{:?}", each(cache.settle(&flushed).await)),
-        Command::Unpark(parked, now) => format!("{:?}", each(cache.unpark(&parked, now).await)),
-        Command::Replay(replays) => {
-            versions.extend(
-                replays
-                    .iter()
-                    .map(|replay| (replay.key.clone(), replay.held.version)),
-            );
-            format!("{:?}", each(cache.replay(&replays).await))
-        }
-        Command::OpenGeneration(shards, generation) => {
-            let states = cache.open_generation(&shards, generation).await;
-            format!("{:?}", each(states))
-        }
-        Command::Open(shards, generation) => {
-            format!("{:?}", each(cache.open(&shards, generation).await))
-        }
-        Command::LoseEverything => scene.lose_everything().await.to_string(),
-        Command::Restart => scene.restart().await.to_string(),
-        Command::Save => scene.save().await.to_string(),
-        Command::FailOver => scene.fail_over().await.to_string(),
-    };
-    if let Command::LoseEverything | Command::Restart | Command::FailOver = command {
-        answers(scene).await;
-    }
-    (answer, versions)
-}
-
-/// Waits until a server that became another answers.
-async fn answers(scene: &dyn Scene) {
-    for _ in 0..500 {
-        if scene.cache().ping().await.is_ok() {
-            return;
-        }
-        scene.clock().sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the cache does not answer any more");
-}
-
-/// All that can be seen of the keys and shards, and whether a shard is not open.
-async fn seen(cache: &dyn SharedCache, keys: &[SharedKey], shards: &[Shard]) -> (String, bool) {
-    let mut seen = String::new();
-    let states = each(cache.shard_states(shards).await);
-    let closed = states
-        .iter()
-        .any(|state| !state.as_ref().is_ok_and(|state| state.is_open));
-    // Writing to a string does not fail.
-    let _ = writeln!(seen, "shards {states:?}");
-    for (key, got) in keys.iter().zip(each(cache.get(keys).await)) {
-        let _ = writeln!(seen, "{key:?} {got:?}");
-    }
-    let _ = writeln!(seen, "dirty {:?}", each(cache.dirty(shards).await));
-    for shard in shards {
-        let before = store_time(i64::from(i32::MAX));
-        let left = cache.leftovers(*shard, before, 1000).await;
-        let left = left.map(|mut left| {
-            left.sort_by_key(|left| (left.commit_by, left.key.clone(), left.token));
-            left
-        });
-        let parked = cache.parked(*shard, 1000).await;
-        let parked = parked.map(|mut parked| {
-            parked.sort_by_key(|(parked, _)| parked.key.clone());
-            parked
-        });
-        let (left, parked) = (left.map_err(kind), parked.map_err(kind));
-        let _ = writeln!(seen, "{shard:?} leftovers {left:?} parked {parked:?}");
-    }
-    (seen, closed)
-}
-
-/// Does the same to both and compares all that they tell. Both are empty, have the same number of shards, and leases
-/// that hold longer than this takes.
-///
-/// # Panics
-/// When they differ; the message has the seed, the last commands and both answers.
-pub async fn differential(settings: Differential, one: Arc<dyn Scene>, other: Arc<dyn Scene>) {
-    let count = one.cache().shards();
-    assert_eq!(
-        count,
-        other.cache().shards(),
-        "not the same number of shards"
-    );
-    let keys: Vec<SharedKey> = (0..settings.keys)
-        .map(|n| SharedKey {
-            class: if n % 3 == 2 { "other" } else { "one" }.into(),
-            key: format!("key {}", n / 2).as_str().into(),
-        })
-        .collect();
-    let mut shards: Vec<Shard> = keys.iter().map(|key| shard_of(&key.key, count)).collect();
-    shards.sort();
-    shards.dedup();
-    let mut chance = Chance {
-        random: fastrand::Rng::with_seed(settings.seed),
-        keys: keys.clone(),
-        shards: shards.clone(),
-        now: NOW,
-        tokens: 0,
-        generation: 0,
-        saved: false,
-        leases: Vec::new(),
-        marks: Vec::new(),
-        versions: Vec::new(),
-    };
-    let mut done: Vec<String> = Vec::new();
-    let mut closed = true;
-    for step in 0..settings.steps {
-        let command = chance.command(&settings, closed);
-        remember(&mut done, format!("{command:?}"));
-        let (left, told) = act(&*one, &command).await;
-        let (right, _) = act(&*other, &command).await;
-        let context = |what: &str| {
-            format!(
-                "{what} differ at step {step} of seed {}; the last commands:\n{}",
-                settings.seed,
-                done.join("\n")
-            )
-        };
-        assert!(left == right, "{}\n{left}\n{right}", context("answers"));
-        let (left, is_closed) = seen(&*one.cache(), &keys, &shards).await;
-        let (right, _) = seen(&*other.cache(), &keys, &shards).await;
-        assert!(left == right, "{}\n{left}\n{right}", context("states"));
-        closed = is_closed;
-        chance.learn(&command, told);
     }
 }
