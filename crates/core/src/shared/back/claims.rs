@@ -2,8 +2,8 @@
 //!
 //! A write that lost against a row of somebody else is kept as a dead letter under another class name, so that
 //! readers of its key get the row as they get any other ([`meet`](super::meet)); and a node that starts raises the
-//! versions of a shard with an entry of a class of no keys ([`replay`](super::replay)). Both are told by a suffix that
-//! no class can have.
+//! versions of a shard with an entry of a class of no keys ([`replay`](super::replay)). Both are told by names
+//! that no class may have over a shared cache.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::layer::Layer;
 use crate::port::{Claimed, ENTRY_OVERHEAD_BYTES, Guard, SharedKey, TableId, Timestamp, Write};
 use crate::version::Version;
 
-/// Follows the class of a write that lost.
-const LOST: &str = ".lost";
+/// Follows the name of the class of a write that lost.
+pub(super) const LOST: &str = "--lost";
 /// The class of entries that stand for no key.
-pub(super) const FLOOR: &str = ".floor";
+pub(super) const FLOOR: &str = "--floor";
 
 /// A claimed entry.
 #[derive(Clone, Debug)]

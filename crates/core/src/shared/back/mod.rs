@@ -108,6 +108,12 @@ pub(crate) fn validate(class: &Class) -> Result<()> {
             class.name
         )));
     }
+    if class.name.ends_with(claims::LOST) || class.name == claims::FLOOR {
+        return Err(Error::configuration(format_args!(
+            "class '{}': name is used for something else over a shared cache",
+            class.name
+        )));
+    }
     Ok(())
 }
 
