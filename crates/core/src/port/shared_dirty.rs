@@ -83,7 +83,8 @@ pub enum Flushed {
     /// The store has it: clean, if it was not written again since, with this life; but absent if the shard is closed,
     /// or somebody else's newer version was told of ([`SharedCache::invalidate`](super::SharedCache::invalidate)) since
     /// it became dirty. If it was written again, it stays dirty, and this version is its base unless that is newer; if
-    /// what the cache has is older than this, because it lost a write, it becomes absent.
+    /// what the cache has is older than this, because it lost a write, it becomes absent. For a key that is not dirty
+    /// any more it is as [`SharedCache::invalidate`](super::SharedCache::invalidate) with this version.
     ///
     /// Where the store has something newer of this cache instead, the entry is [`Dropped`](Self::Dropped): as a clean
     /// one it would be stale.

@@ -131,6 +131,9 @@ impl SharedEntry {
     pub fn settle(&mut self, shard: &mut SharedShard, claimed: Version, flushed: &Flushed) -> bool {
         self.enter(shard);
         let SharedState::Dirty(dirty) = &mut self.state else {
+            if let Flushed::Stored(_) = flushed {
+                self.invalidate(shard, claimed);
+            }
             return true;
         };
         let same =

@@ -109,9 +109,9 @@ pub(super) async fn what_is_stored_becomes_clean(stage: Stage) {
     };
     assert_eq!(stage.get(&present).await, expected);
     // Once more, or of something else, changes nothing.
-    for number in [first, plus(first, 2)] {
+    for (number, stored) in [(first, stored()), (plus(first, 2), Flushed::Dropped)] {
         for flushed in [
-            stored(),
+            stored,
             refused(),
             Flushed::Dropped,
             Flushed::Again(NOW),
@@ -123,6 +123,20 @@ pub(super) async fn what_is_stored_becomes_clean(stage: Stage) {
     }
     assert!(stage.settle(&absent, first, stored()).await);
     stage.expect_absent(&absent).await;
+    // One that ends when the key is long something else tells of a version in the store.
+    let [older, leased, marked] = ["older", "leased", "marked"].map(super::stage::key);
+    stage.make_clean(&older, &held(5, "five")).await;
+    stage.lease(&leased, 1).await;
+    stage.quarantine(&marked, 1).await;
+    for key in [&older, &leased, &marked] {
+        assert!(stage.settle(key, version(6), stored()).await);
+    }
+    stage.expect_absent(&older).await;
+    assert!(!stage.fill(&leased, 1, &held(5, "five")).await);
+    stage
+        .release(&marked, 1, super::stage::committed(5, "five"))
+        .await;
+    stage.expect_absent(&marked).await;
     stage.try_put(&stage.put_of(&gone, None, NOW)).await;
     let claimed = stage.claim(&gone, NOW).await;
     assert!(stage.settle(&gone, claimed.held.version, stored()).await);
