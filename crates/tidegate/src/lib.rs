@@ -54,7 +54,7 @@ pub mod sqlite;
 
 pub use clock::SystemClock;
 #[cfg(feature = "redis")]
-pub use open::open_shared;
+pub use open::{open_shared, open_shared_with};
 pub use open::open_store;
 #[cfg(feature = "journal")]
 pub use open::{open_journal, open_journal_with};

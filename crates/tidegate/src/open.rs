@@ -63,7 +63,18 @@ pub async fn open_shared(
     clock: Arc<dyn tidegate_core::port::Clock>,
 ) -> Result<Arc<dyn tidegate_core::port::SharedCache>, tidegate_core::port::SharedError> {
     let urls = url.split(',').map(str::trim).filter(|url| !url.is_empty());
-    let config = crate::redis::RedisConfig::from_urls(urls)?;
+    open_shared_with(crate::redis::RedisConfig::from_urls(urls)?, clock).await
+}
+
+/// Opens the shared cache that `config` describes.
+///
+/// # Errors
+/// As [`open_shared`].
+#[cfg(feature = "redis")]
+pub async fn open_shared_with(
+    config: crate::redis::RedisConfig,
+    clock: Arc<dyn tidegate_core::port::Clock>,
+) -> Result<Arc<dyn tidegate_core::port::SharedCache>, tidegate_core::port::SharedError> {
     let cache = crate::redis::RedisSharedCache::open(config, clock).await?;
     Ok(Arc::new(cache))
 }
