@@ -307,6 +307,11 @@ pub trait SharedCache: SharedDirty {
         LEASE
     }
 
+    /// How many replicas must have a put before it is acknowledged: with fewer of them none ever is.
+    fn replicas_needed(&self) -> u32 {
+        0
+    }
+
     /// What an operator set up the cache to do, for the audit at start.
     fn facts(&self) -> BoxFuture<'_, Result<Facts, SharedError>>;
 

@@ -4,7 +4,10 @@
 //! a crash, loses an acknowledged write. None of this shows before the day it happens, so it is looked at before the
 //! first request, and each refusal says what to change.
 
-use crate::port::Facts;
+use crate::class::{Class, Strategy};
+use crate::error::{Error, ErrorKind, Result};
+use crate::port::{Facts, SharedCache, SharedError};
+use crate::receipt::Durability;
 
 /// What is asked of a shared cache.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -22,6 +25,44 @@ pub struct Audit {
     pub refusals: Vec<String>,
     /// What may turn out badly, and is the operator's decision.
     pub warnings: Vec<String>,
+}
+
+impl Demands {
+    /// What these classes ask of a cache.
+    #[must_use]
+    pub fn of(classes: &[Class], replicas: u32) -> Self {
+        let relies = |class: &&Class| {
+            class.strategy == Strategy::WriteBack
+                && matches!(class.durability, Durability::Shared | Durability::Both)
+        };
+        Self {
+            synced_classes: classes
+                .iter()
+                .filter(relies)
+                .map(|class| class.name.clone())
+                .collect(),
+            replicas,
+        }
+    }
+}
+
+/// The audit of the cache of a gate that is about to open.
+///
+/// # Errors
+/// Configuration, with everything that is refused; unavailable if the cache does not tell how it is set up.
+pub(crate) async fn check(cache: &dyn SharedCache, classes: &[Class]) -> Result<()> {
+    let facts = cache.facts().await.map_err(|error| match error {
+        SharedError::Configuration { .. } => Error::configuration(error),
+        error => Error::new(ErrorKind::Unavailable, error),
+    })?;
+    let audit = Audit::of(&facts, &Demands::of(classes, cache.replicas_needed()));
+    for warning in &audit.warnings {
+        tracing::warn!("{warning}");
+    }
+    if audit.refusals.is_empty() {
+        return Ok(());
+    }
+    Err(Error::configuration(audit.refusals.join("; ")))
 }
 
 /// The first version of Redis that refuses a script for want of memory before its first effect.
@@ -217,6 +258,23 @@ mod tests {
             assert!(audit.refusals.is_empty(), "{audit:?}");
             assert_eq!(audit.warnings.len(), 1, "{server}: {audit:?}");
         }
+    }
+
+    #[test]
+    fn only_classes_that_rely_on_the_cache_ask_for_its_disk() {
+        let back = |name: &str, durability| {
+            Class::new(name, &format!("{name}:*"))
+                .strategy(Strategy::WriteBack)
+                .durability(durability)
+        };
+        let classes = [
+            back("shared", Durability::Shared),
+            back("both", Durability::Both),
+            back("journal", Durability::Journal),
+            back("memory", Durability::Memory),
+            Class::new("through", "through:*").durability(Durability::Shared),
+        ];
+        assert_eq!(Demands::of(&classes, 2), demands(&["shared", "both"], 2));
     }
 
     #[test]

@@ -182,6 +182,10 @@ impl SharedCache for RedisSharedCache {
         self.inner.config.lease
     }
 
+    fn replicas_needed(&self) -> u32 {
+        self.inner.config.replicas
+    }
+
     fn facts(&self) -> BoxFuture<'_, Result<Facts, SharedError>> {
         Box::pin(self.inner.facts())
     }
