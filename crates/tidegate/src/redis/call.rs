@@ -16,6 +16,7 @@ use super::connect::Live;
 use super::error::{Address, Refusal, odd, refusal};
 use super::layout::Identity;
 use super::node::Node;
+use super::route::Replicas;
 use super::script::Script;
 
 /// How long to wait before a slot that is on its way is tried again.
@@ -314,8 +315,22 @@ impl Inner {
         if waits_for_replicas {
             return self.send_and_wait(live, commands, &is_of_call).await;
         }
+        // A replica refuses scripts, but not plain looks.
+        let looks = group
+            .iter()
+            .any(|(at, _)| matches!(calls[*at].what, What::Plain(_)));
+        let shows_role = looks && self.servers.replicas() == Replicas::Answer;
+        if shows_role {
+            // It answers at once, and a replica with an error.
+            commands.cmd("WAIT").arg(0).arg(0);
+            is_of_call.push(false);
+        }
         match live.send_all(&commands).await {
             Err(error) => Sent::Lost(error),
+            Ok(values) if shows_role && !matches!(values.last(), Some(Value::Int(_))) => {
+                live.leave();
+                Sent::Lost(SharedError::unavailable("the server is a replica"))
+            }
             Ok(values) => Sent::Answered {
                 live,
                 values: pick(values, &is_of_call),

@@ -21,7 +21,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tidegate_core::Version;
 use tidegate_core::port::{
     Got, Held, Leftover, SharedError, SharedKey, StoreTime, Timestamp, Token, Value,
@@ -169,15 +169,18 @@ pub(super) fn dirty(entry: Bytes) -> Option<DirtyEntry> {
     })
 }
 
-fn read_held(entry: Bytes, at: usize) -> Option<Held> {
+fn read_held(mut entry: Bytes, at: usize) -> Option<Held> {
     let version = Version::from_raw(number(&entry, at)?);
     let flags = *entry.get(at + 8)?;
     let end = Timestamp::from_millis(number(&entry, at + 9)?);
     let is_present = flags & 1 == 1;
-    // Shares the buffer of the answer.
-    let value = is_present.then(|| Value {
-        bytes: entry.slice(at + HELD_HEADER..),
-        expires_at: (flags & 2 == 2).then_some(end),
+    let value = is_present.then(|| {
+        // Shares the buffer of the answer.
+        entry.advance(at + HELD_HEADER);
+        Value {
+            bytes: entry,
+            expires_at: (flags & 2 == 2).then_some(end),
+        }
     });
     Some(Held { version, value })
 }

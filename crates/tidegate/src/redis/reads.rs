@@ -10,48 +10,65 @@ use super::cache::{Inner, flag};
 use super::call::{Answer, Call, Word};
 use super::error::odd;
 use super::layout::{self, Identity, Meta};
-use super::names::ShardNames;
 
 /// The longest value that surely fits a string of Redis with all that is in front of it.
 const VALUE_BYTES_MAX: usize = (512 << 20) - (1 << 20);
 
 impl Inner {
-    /// Entry and generation of its shard, read in one step: one command is one moment.
-    fn look(shard: &ShardNames, full: &[u8]) -> redis::Cmd {
-        let mut command = redis::Cmd::with_capacity(3, full.len() + shard.meta.len() + 8);
-        command.arg("MGET").arg(full).arg(&shard.meta);
-        command
-    }
-
     pub(super) async fn get(&self, keys: &[SharedKey]) -> Each<Got> {
         if let [key] = keys
             && let Some(got) = self.get_one(key).await
         {
             return vec![got];
         }
+        // In a box, so that the usual way stays small.
+        Box::pin(self.get_many(keys)).await
+    }
+
+    /// The way of most reads, over the connection there is: entry, then generation. An entry that is of a generation
+    /// which is the shard's after that was its own all the time. GETEX changes nothing as it is used here, but a replica
+    /// refuses it, and so does a primary that has too few replicas (`min-replicas-to-write`). Nothing if anything is
+    /// unusual.
+    async fn get_one(&self, key: &SharedKey) -> Option<Result<Got, SharedError>> {
+        let live = self.servers.only_live()?;
+        self.check_open().ok()?;
+        let (shard, name) = self.names.entry(key).ok()?;
+        let mut commands = redis::Pipeline::with_capacity(2);
+        let mut get = redis::Cmd::with_capacity(2, name.full.len() + 3);
+        get.arg("GET").arg(&name.full);
+        let mut check = redis::Cmd::with_capacity(2, shard.meta.len() + 5);
+        check.arg("GETEX").arg(&shard.meta);
+        commands.add_command(get).add_command(check);
+        let answers = live.send_all(&commands).await.ok()?;
+        let [entry, meta] = <[Value; 2]>::try_from(answers).ok()?;
+        let is_usual = |value: &Value| matches!(value, Value::BulkString(_) | Value::Nil);
+        if !is_usual(&entry) || !is_usual(&meta) {
+            return None;
+        }
+        Some(read_got(name.shard, key, entry, meta, &live.identity))
+    }
+
+    /// Any number of keys, wherever they are: entry and generation by one command each.
+    async fn get_many(&self, keys: &[SharedKey]) -> Each<Got> {
         self.each(
             keys,
             |key| {
                 let (shard, name) = self.names.entry(key)?;
-                Ok(Call::look(name.shard, Self::look(shard, &name.full)))
+                let mut command =
+                    redis::Cmd::with_capacity(3, name.full.len() + shard.meta.len() + 4);
+                command.arg("MGET").arg(&name.full).arg(&shard.meta);
+                Ok(Call::look(name.shard, command))
             },
             |key, answer| {
                 let shard = tidegate_core::port::shard_of(&key.key, self.config.shards);
-                read_got(shard, key, answer.value, &answer.identity)
+                let Value::Array(both) = answer.value else {
+                    return Err(odd("MGET"));
+                };
+                let [entry, meta] = <[Value; 2]>::try_from(both).map_err(|_| odd("MGET"))?;
+                read_got(shard, key, entry, meta, &answer.identity)
             },
         )
         .await
-    }
-
-    /// The way of most reads: one command over the connection there is. Nothing if anything is unusual.
-    async fn get_one(&self, key: &SharedKey) -> Option<Result<Got, SharedError>> {
-        self.check_open().ok()?;
-        let (shard, name) = self.names.entry(key).ok()?;
-        let live = self.servers.node(name.shard).ok()?.live_now()?;
-        match live.send(&Self::look(shard, &name.full)).await.ok()? {
-            value @ Value::Array(_) => Some(read_got(name.shard, key, value, &live.identity)),
-            _ => None,
-        }
     }
 
     pub(super) async fn ask(&self, asks: &[Ask], now: Timestamp) -> Each<Asked> {
@@ -105,13 +122,10 @@ pub(super) fn check_value(key: &SharedKey, held: &Held) -> Result<(), SharedErro
 fn read_got(
     shard: Shard,
     key: &SharedKey,
-    answer: Value,
+    entry: Value,
+    meta: Value,
     identity: &Identity,
 ) -> Result<Got, SharedError> {
-    let Value::Array(answer) = answer else {
-        return Err(odd("MGET"));
-    };
-    let [entry, meta] = <[Value; 2]>::try_from(answer).map_err(|_| odd("MGET"))?;
     let meta = match meta {
         Value::BulkString(meta) => Meta::read(&meta).ok_or_else(|| layout::unknown_layout(key))?,
         _ => return Err(SharedError::NeedsGeneration { shard }),

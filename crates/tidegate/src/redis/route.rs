@@ -20,6 +20,8 @@ const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// All servers of a shared cache.
 pub(super) struct Servers {
     map: Arc<Map>,
+    /// The one that has all, unless they are a cluster.
+    only: Option<Arc<Node>>,
     /// Asks who has which slot.
     refresher: Option<JoinHandle<()>>,
 }
@@ -50,6 +52,15 @@ struct Places {
     owners: Vec<Option<Address>>,
 }
 
+/// What a command that only looks must be sent with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Replicas {
+    /// They answer with what they have: the server is to show that it is none.
+    Answer,
+    /// They send callers to their primary.
+    Redirect,
+}
+
 impl Servers {
     /// Finds out whether it is a cluster, and connects.
     ///
@@ -68,9 +79,9 @@ impl Servers {
             owners: vec![None; slots.len()],
             ..Places::default()
         };
-        if !is_cluster {
-            let node = Node::begin(seeds.to_vec(), dialling.clone());
-            places.nodes.insert(None, Arc::new(node));
+        let only = (!is_cluster).then(|| Arc::new(Node::begin(seeds.to_vec(), dialling.clone())));
+        if let Some(node) = &only {
+            places.nodes.insert(None, Arc::clone(node));
         } else if seeds.iter().any(|seed| seed.redis_settings().db() != 0) {
             return Err(SharedError::configuration(
                 "a Redis Cluster has no database but 0: leave out the number after the address",
@@ -86,6 +97,7 @@ impl Servers {
         });
         let mut servers = Self {
             map: Arc::clone(&map),
+            only,
             refresher: None,
         };
         if is_cluster {
@@ -109,8 +121,24 @@ impl Servers {
         Ok(servers)
     }
 
+    /// What a command that only looks must be sent with.
+    pub(super) fn replicas(&self) -> Replicas {
+        match self.only {
+            Some(_) => Replicas::Answer,
+            None => Replicas::Redirect,
+        }
+    }
+
+    /// The connection to the one server, if it is one and connected.
+    pub(super) fn only_live(&self) -> Option<Arc<Live>> {
+        self.only.as_ref()?.live_now()
+    }
+
     /// The server of a shard.
     pub(super) fn node(&self, shard: Shard) -> Result<Arc<Node>, SharedError> {
+        if let Some(node) = &self.only {
+            return Ok(Arc::clone(node));
+        }
         let places = self.map.lock();
         let owner = places.owners.get(usize::from(shard.0));
         let node = owner.and_then(|owner| places.nodes.get(owner));

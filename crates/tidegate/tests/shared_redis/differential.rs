@@ -185,7 +185,17 @@ impl Pair {
                 both!(self, invalidate(&[(key.clone(), version)]));
             }
             20 => both!(self, evict(std::slice::from_ref(&key))),
-            21 if self.below(4) == 0 => both!(self, clear()),
+            // A copy past its freshness, for which two ask.
+            21 if self.below(2) == 0 => {
+                let mut fill = scene::fill(&key, token.0, self.held());
+                fill.life.fresh_until = now;
+                both!(self, evict(std::slice::from_ref(&key)));
+                both!(self, ask(&[scene::ask(&key, token.0)], now));
+                both!(self, fill(std::slice::from_ref(&fill)));
+                both!(self, ask(&[scene::ask(&key, token.0)], now));
+                both!(self, ask(&[scene::ask(&key, token.0 ^ 1)], now));
+            }
+            21 if self.below(2) == 0 => both!(self, clear()),
             21..28 => {
                 let expected = match self.below(3) {
                     0 => Expected::Version(self.version_of(&key).await),

@@ -3,6 +3,8 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
+mod cluster;
 mod differential;
 mod faults;
 mod scene;
+mod watching;

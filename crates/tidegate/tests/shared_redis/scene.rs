@@ -94,6 +94,14 @@ pub(crate) async fn open(
     RedisSharedCache::open(config, clock()).await
 }
 
+/// Opens with defaults, by the same clock as the test.
+pub(crate) async fn open_with(urls: &[String], clock: &Arc<SystemClock>) -> RedisSharedCache {
+    let mut config = RedisConfig::from_urls(urls.iter().map(String::as_str)).unwrap();
+    config.shards = 4;
+    let clock: Arc<SystemClock> = Arc::clone(clock);
+    RedisSharedCache::open(config, clock).await.unwrap()
+}
+
 /// Gives every shard this generation and opens it.
 pub(crate) async fn raise(cache: &dyn SharedCache, generation: u64) {
     let shards: Vec<_> = (0..cache.shards()).map(Shard).collect();

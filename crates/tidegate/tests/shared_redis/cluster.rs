@@ -1,0 +1,285 @@
+//! A Redis Cluster of three primaries: slots that move, and primaries that are replaced.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidegate::port::{
+    Ended, Got, Marked, PutOutcome, Shard, SharedCache, SharedDirty, SharedError, shard_of,
+};
+use tidegate_testkit::servers::{Redis, RedisCluster, RedisClusterOptions};
+
+use super::scene::{ask, eventually, fill, held, key, life, mark, one, open, put, raise, release};
+use super::watching::Ear;
+
+const SHARDS: u16 = 16;
+
+/// The slot of a shard.
+fn slot(cluster: &RedisCluster, shard: u16) -> u16 {
+    cluster.slot_of(format!("tg:{{s{shard}}}:.m").as_bytes())
+}
+
+#[tokio::test]
+async fn shards_are_found_on_every_primary() {
+    let cluster = RedisCluster::start();
+    // One address is enough to find the others.
+    let cache = open(&cluster.urls()[..1], |config| config.shards = SHARDS)
+        .await
+        .unwrap();
+    raise(&cache, 1).await;
+    let owners: BTreeSet<_> = (0..SHARDS)
+        .map(|shard| cluster.owner_of(slot(&cluster, shard)))
+        .collect();
+    assert_eq!(owners.len(), 3, "the shards are on all of them");
+    let keys: Vec<_> = (0..200u32).map(|n| key(n.to_be_bytes())).collect();
+    let asks: Vec<_> = keys.iter().map(|key| ask(key, 1)).collect();
+    for asked in cache.ask(&asks, life().fresh_until).await {
+        asked.unwrap();
+    }
+    let fills: Vec<_> = keys.iter().map(|key| fill(key, 1, held(7, "x"))).collect();
+    for filled in cache.fill(&fills).await {
+        assert!(filled.unwrap());
+    }
+    for got in cache.get(&keys).await {
+        assert!(matches!(got.unwrap(), Got::Clean { .. }));
+    }
+    cache.clear().await.unwrap();
+    for got in cache.get(&keys).await {
+        assert_eq!(got.unwrap(), Got::Nothing);
+    }
+    cache.ping().await.unwrap();
+    assert!(cache.facts().await.unwrap().server.contains("7."));
+}
+
+#[tokio::test]
+async fn a_slot_that_stands_between_two_primaries_is_one_place_all_the_same() {
+    let cluster = RedisCluster::start();
+    let cache = open(&cluster.urls(), |config| {
+        config.shards = SHARDS;
+        config.response_timeout = Duration::from_millis(300);
+    })
+    .await
+    .unwrap();
+    raise(&cache, 1).await;
+    let a = key("a");
+    let shard = shard_of(&a.key, SHARDS);
+    let slot = slot(&cluster, shard.0);
+    let PutOutcome::Dirty { version, .. } = one(cache.put(&[put(&a, "x")]).await).unwrap() else {
+        panic!("it is dirty");
+    };
+    let from = cluster.owner_of(slot).unwrap();
+    let to = (from + 1) % 3;
+    let moving = cluster.begin_move(slot, from, to);
+    // What is still there is served where it was.
+    let got = one(cache.get(std::slice::from_ref(&a)).await).unwrap();
+    assert_eq!(got, Got::Dirty(held(version.raw(), "x")));
+    // Only the generation has moved: neither has both.
+    let meta = format!("tg:{{s{}}}:.m", shard.0).into_bytes();
+    moving.move_keys(&[meta]);
+    let between = one(cache.get(std::slice::from_ref(&a)).await);
+    assert!(
+        matches!(between, Err(SharedError::Unavailable { .. })),
+        "{between:?}"
+    );
+    // All have: the other is asked, which is another server than the generation was raised for.
+    moving.move_keys(&moving.keys(100));
+    let there = one(cache.get(std::slice::from_ref(&a)).await);
+    assert!(
+        matches!(there, Err(SharedError::NeedsGeneration { .. })),
+        "{there:?}"
+    );
+    let state = one(cache.open_generation(&[shard], 2).await).unwrap();
+    assert!(state.is_current && !state.is_open, "{state:?}");
+    let got = one(cache.get(std::slice::from_ref(&a)).await).unwrap();
+    assert_eq!(got, Got::Dirty(held(version.raw(), "x")));
+    moving.finish();
+    assert!(one(cache.open(&[shard], 2).await).unwrap());
+    let PutOutcome::Dirty { version: after, .. } = one(cache.put(&[put(&a, "y")]).await).unwrap()
+    else {
+        panic!("it is dirty");
+    };
+    assert!(after > version);
+}
+
+/// What a node believes: of each node its epoch and its slots, apart from those on their way.
+fn belief(node: &Redis) -> BTreeSet<Vec<String>> {
+    let told = node.tell(&["CLUSTER", "NODES"]).text();
+    let of = |line: &str| {
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        let slots = words.iter().skip(8).filter(|slots| !slots.starts_with('['));
+        [&words[0], &words[6]]
+            .into_iter()
+            .chain(slots)
+            .cloned()
+            .collect()
+    };
+    told.lines().map(of).collect()
+}
+
+/// Waits until all primaries believe the same. One that has not heard of the last move may undo it: two that took a
+/// slot at the same time then have the same epoch, or an older one.
+fn wait_for_agreement(cluster: &RedisCluster) {
+    const TRIES: u32 = 20_000;
+    for _ in 0..TRIES {
+        let mut beliefs = cluster.nodes().iter().map(belief);
+        let first = beliefs.next();
+        if beliefs.all(|belief| Some(belief) == first) {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("the nodes do not agree");
+}
+
+/// Raises generations where they are needed, as a layer does, with numbers of one sequence.
+async fn keep_current(cache: &dyn SharedCache, generations: &AtomicU64) {
+    let shards: Vec<_> = (0..SHARDS).map(Shard).collect();
+    for state in cache.shard_states(&shards).await {
+        let Ok(state) = state else { continue };
+        if !state.is_current {
+            let generation = generations.fetch_add(1, Ordering::Relaxed);
+            cache.open_generation(&[state.shard], generation).await;
+            cache.open(&[state.shard], generation).await;
+        } else if !state.is_open {
+            cache.open(&[state.shard], state.generation).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_move_back_and_forth_under_load() {
+    let cluster = RedisCluster::start();
+    let cache = Arc::new(
+        open(&cluster.urls(), |config| config.shards = SHARDS)
+            .await
+            .unwrap(),
+    );
+    raise(&*cache, 1).await;
+    let generations = Arc::new(AtomicU64::new(2));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (done, hits) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut tasks = Vec::new();
+    for writer in 0..4u64 {
+        let (cache, is_over) = (Arc::clone(&cache), Arc::clone(&is_over));
+        let (done, hits) = (Arc::clone(&done), Arc::clone(&hits));
+        tasks.push(tokio::spawn(async move {
+            // Each has its keys, so that it knows what they hold.
+            let keys: Vec<_> = (0..16u64).map(|n| key(format!("{writer}:{n}"))).collect();
+            let mut newest = vec![0; keys.len()];
+            let mut token = writer << 32;
+            while !is_over.load(Ordering::Relaxed) {
+                for (key, newest) in keys.iter().zip(&mut newest) {
+                    token += 1;
+                    // Whatever went wrong, it is not to be served from a mark that was answered on.
+                    if let Ok(Marked::Quarantined) = one(cache.mark(&[mark(key, token)]).await) {
+                        *newest = token;
+                        let found = one(cache.get(std::slice::from_ref(key)).await);
+                        assert!(!matches!(found, Ok(Got::Clean { .. })), "{found:?}");
+                        let ended = Ended::Committed {
+                            held: held(token, token.to_string()),
+                            life: life(),
+                        };
+                        let released = cache.release(&[release(key, token, ended)]).await;
+                        done.fetch_add(u64::from(one(released).is_ok()), Ordering::Relaxed);
+                    }
+                    if let Ok(Got::Clean { held, .. }) =
+                        one(cache.get(std::slice::from_ref(key)).await)
+                    {
+                        assert_eq!(held.version.raw(), *newest, "{key:?}");
+                        hits.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }));
+    }
+    let keeper = {
+        let (cache, generations) = (Arc::clone(&cache), Arc::clone(&generations));
+        let is_over = Arc::clone(&is_over);
+        tokio::spawn(async move {
+            while !is_over.load(Ordering::Relaxed) {
+                keep_current(&*cache, &generations).await;
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let counts = (Arc::clone(&done), Arc::clone(&hits));
+    let moves = tokio::task::spawn_blocking(move || {
+        let is_enough = || {
+            let enough = |count: &AtomicU64| count.load(Ordering::Relaxed) > 500;
+            enough(&counts.0) && enough(&counts.1)
+        };
+        let owner = |shard| {
+            cluster
+                .owner_of(slot(&cluster, shard))
+                .expect("it has an owner")
+        };
+        let mut owners: Vec<_> = (0..SHARDS).map(owner).collect();
+        for round in 0..1000u16 {
+            if round > 20 && is_enough() {
+                break;
+            }
+            for shard in [round % SHARDS, (round + 5) % SHARDS] {
+                let slot = slot(&cluster, shard);
+                let from = owners[usize::from(shard)];
+                let to = (from + 1) % 3;
+                let moving = cluster.begin_move(slot, from, to);
+                moving.move_keys(&moving.keys(3));
+                moving.finish();
+                wait_for_agreement(&cluster);
+                owners[usize::from(shard)] = to;
+            }
+        }
+        cluster
+    });
+    let cluster = moves.await.unwrap();
+    is_over.store(true, Ordering::Relaxed);
+    keeper.await.unwrap();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let counts = [done, hits].map(|count| count.load(Ordering::Relaxed));
+    assert!(counts.iter().all(|count| *count > 500), "{counts:?}");
+    drop(cluster);
+}
+
+#[tokio::test]
+async fn a_primary_that_is_gone_is_replaced_and_needs_a_generation() {
+    let mut cluster = RedisCluster::start_with(&RedisClusterOptions {
+        replicas: true,
+        ..RedisClusterOptions::default()
+    });
+    let cache = open(&cluster.urls(), |config| config.shards = SHARDS)
+        .await
+        .unwrap();
+    raise(&cache, 1).await;
+    let ear = Arc::new(Ear::default());
+    cache
+        .watch(ear.clone(), Duration::from_millis(20))
+        .await
+        .unwrap();
+    let a = key("a");
+    let shard = shard_of(&a.key, SHARDS);
+    let PutOutcome::Dirty { version, .. } = one(cache.put(&[put(&a, "x")]).await).unwrap() else {
+        panic!("it is dirty");
+    };
+    let owner = cluster.owner_of(slot(&cluster, shard.0)).unwrap();
+    let replica = &cluster.nodes()[owner + 3];
+    replica.wait_until_in_step_with(&cluster.nodes()[owner]);
+    cluster.node(owner).kill9();
+    eventually("a replica to take over", async || {
+        let got = one(cache.get(std::slice::from_ref(&a)).await);
+        matches!(got, Err(SharedError::NeedsGeneration { .. }))
+    })
+    .await;
+    eventually("a loss to be told", async || ear.losses() > 0).await;
+    let generations = AtomicU64::new(2);
+    keep_current(&cache, &generations).await;
+    let got = one(cache.get(std::slice::from_ref(&a)).await).unwrap();
+    assert_eq!(got, Got::Dirty(held(version.raw(), "x")));
+    ear.forget();
+    eventually("all primaries to be watched", async || {
+        ear.has_fence_since(Duration::ZERO)
+    })
+    .await;
+}
