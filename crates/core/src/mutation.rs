@@ -29,8 +29,8 @@ pub enum Mutation {
     NoGraceTaint,
     /// What others are known to have written is forgotten while a key is in quarantine or dirty.
     NoFloor,
-    /// What was flushed while its shard is closed becomes clean.
-    NoGraceFlush,
+    /// What was written in an earlier generation of its shard, or is flushed while that is closed, becomes clean.
+    NoGenerationFlush,
 }
 
 /// The rules that are switched off in one gate, or in one shard of a shared cache.

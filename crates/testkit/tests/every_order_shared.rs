@@ -10,6 +10,8 @@
 
 #![expect(clippy::print_stdout, reason = "the figures of a run are for people")]
 
+#[path = "every_order_shared/back.rs"]
+mod back;
 #[path = "every_order_shared/explore.rs"]
 mod explore;
 #[path = "every_order_shared/through.rs"]
@@ -17,7 +19,8 @@ mod through;
 
 use std::env::var_os;
 
-use explore::explore;
+use back::{LOST, RESURRECTED};
+use explore::{Model, explore};
 use through::{STALE, STALE_FOR_EVER, State, Sweep, Variant, Write};
 use tidegate_core::Mutation;
 
@@ -40,42 +43,65 @@ const RIGHT: Variant = Variant {
     shows: &[],
 };
 
-const NEW: &str = "something new is served";
-const NEW_AFTER: &str = "something new is served in a new generation";
-
 fn is_large() -> bool {
     var_os("EVERY_ORDER_LARGE").is_some()
 }
 
 /// Explores a variant and holds what is found against what is known of it.
-fn check(variant: &Variant) {
-    let found = explore(State::first(variant), variant, variant.shows);
+fn hold<M: Model>(
+    name: &str,
+    first: M,
+    variant: &M::Variant,
+    shows: &[&'static str],
+    milestones: &[&'static str],
+) {
+    let found = explore(first, variant, shows);
     let shown: Vec<&str> = found.violations.keys().copied().collect();
-    println!(
-        "{} ({} writers, {} readers, {} loads): {} states, {shown:?}",
-        variant.name, variant.writers, variant.readers, variant.loads, found.states
-    );
+    println!("{name}: {} states, {shown:?}", found.states);
     for (violation, way) in &found.violations {
         println!("    {violation}: {way}");
     }
-    for violation in variant.shows {
+    for violation in shows {
         assert!(
             shown.contains(violation),
-            "{} shows {shown:?} and not that {violation}",
-            variant.name
+            "{name} shows {shown:?} and not that {violation}"
         );
     }
-    if variant.shows.is_empty() {
-        assert!(shown.is_empty(), "{}: {shown:?}", variant.name);
-        let milestones = match variant.failovers {
-            0 => &[NEW][..],
-            _ => &[NEW, NEW_AFTER],
-        };
-        for milestone in milestones {
-            let times = found.milestones.get(milestone).copied().unwrap_or(0);
-            assert!(times > 10, "{}: {milestone} {times} times", variant.name);
-        }
+    if !shows.is_empty() {
+        return;
     }
+    assert!(shown.is_empty(), "{name}: {shown:?}");
+    for milestone in milestones {
+        let times = found.milestones.get(milestone).copied().unwrap_or(0);
+        assert!(times > 10, "{name}: {milestone} {times} times");
+    }
+}
+
+fn check(variant: &Variant) {
+    let name = format!(
+        "{} ({} writers, {} readers, {} loads)",
+        variant.name, variant.writers, variant.readers, variant.loads
+    );
+    let milestones = match variant.failovers {
+        0 => &[through::SERVED][..],
+        _ => &[through::SERVED, through::SERVED_AFTER],
+    };
+    hold(
+        &name,
+        State::first(variant),
+        variant,
+        variant.shows,
+        milestones,
+    );
+}
+
+fn check_back(variant: &back::Variant) {
+    let milestones = match variant.failovers {
+        0 => &[back::SERVED][..],
+        _ => &[back::SERVED, back::SERVED_AFTER],
+    };
+    let first = back::State::first(variant);
+    hold(variant.name, first, variant, variant.shows, milestones);
 }
 
 #[test]
@@ -256,4 +282,245 @@ fn what_a_stranger_wrote_is_seen_when_it_is_told() {
             ..all
         });
     }
+}
+
+/// All the rules of write-back.
+const BACK: back::Variant = back::Variant {
+    name: "",
+    off: &[],
+    guarded: true,
+    deadline: true,
+    blind: true,
+    remembers: true,
+    clean_once_claimed: false,
+    puts: 2,
+    rounds: 2,
+    deletes: false,
+    crashes: true,
+    failovers: 0,
+    stranger: false,
+    cache_wins: false,
+    through: false,
+    loads: 1,
+    shows: &[],
+};
+
+#[test]
+fn what_is_clean_once_claimed_is_lost_with_its_flusher() {
+    check_back(&back::Variant {
+        name: "b: clean once claimed, unguarded",
+        clean_once_claimed: true,
+        guarded: false,
+        remembers: false,
+        shows: &[LOST],
+        ..BACK
+    });
+}
+
+#[test]
+fn an_unguarded_flush_overwrites_a_newer_one() {
+    let unguarded = back::Variant {
+        name: "d: unguarded",
+        guarded: false,
+        remembers: false,
+        shows: &[LOST],
+        ..BACK
+    };
+    check_back(&unguarded);
+    check_back(&back::Variant {
+        name: "c: clean without comparing, unguarded",
+        off: &[Mutation::UndirtyWithoutComparing],
+        crashes: false,
+        ..unguarded
+    });
+}
+
+#[test]
+fn clean_without_comparing_loses_writes_however_well_the_store_guards() {
+    check_back(&back::Variant {
+        name: "i: clean without comparing",
+        off: &[Mutation::UndirtyWithoutComparing],
+        deletes: true,
+        shows: &[LOST, RESURRECTED],
+        ..BACK
+    });
+}
+
+#[test]
+fn a_deletion_that_is_forgotten_is_undone() {
+    check_back(&back::Variant {
+        name: "f: deletes that are not remembered",
+        remembers: false,
+        deletes: true,
+        shows: &[RESURRECTED],
+        ..BACK
+    });
+    check_back(&back::Variant {
+        name: "e: no deletes, and none remembered",
+        remembers: false,
+        ..BACK
+    });
+}
+
+#[test]
+fn write_back_loses_and_resurrects_nothing() {
+    check_back(&back::Variant {
+        name: "g: all rules",
+        deletes: true,
+        ..BACK
+    });
+    if is_large() {
+        check_back(&back::Variant {
+            name: "g: all rules, large",
+            deletes: true,
+            rounds: 3,
+            loads: 2,
+            ..BACK
+        });
+    }
+}
+
+#[test]
+fn an_eviction_of_what_is_dirty_loses_it() {
+    check_back(&back::Variant {
+        name: "h: what is dirty may be evicted",
+        off: &[Mutation::EvictableDirtyEntry],
+        deletes: true,
+        shows: &[LOST, RESURRECTED, back::STALE],
+        ..BACK
+    });
+}
+
+const BACK_STRANGER: back::Variant = back::Variant {
+    stranger: true,
+    ..BACK
+};
+
+#[test]
+fn without_the_floor_a_flush_covers_what_a_stranger_wrote() {
+    check_back(&back::Variant {
+        name: "j: a stranger, no floor",
+        off: &[Mutation::NoFloor],
+        shows: &[back::STALE_FOR_EVER],
+        ..BACK_STRANGER
+    });
+}
+
+#[test]
+fn what_a_stranger_wrote_makes_way_or_stays() {
+    check_back(&back::Variant {
+        name: "k: a stranger, the store wins",
+        blind: false,
+        ..BACK_STRANGER
+    });
+    check_back(&back::Variant {
+        name: "k: a stranger, the cache wins",
+        cache_wins: true,
+        ..BACK_STRANGER
+    });
+}
+
+/// A limit, not a rule: an entry that was made over nobody knows what is flushed over anything older, and so also over a
+/// row for which another flusher has given it up already.
+#[test]
+fn a_late_flush_over_nobody_knows_what_goes_over_a_stranger_who_won() {
+    check_back(&back::Variant {
+        name: "k': a stranger, the store wins, made over nobody knows what",
+        shows: &[back::STALE_FOR_EVER],
+        ..BACK_STRANGER
+    });
+}
+
+const BACK_FAILOVER: back::Variant = back::Variant {
+    failovers: 1,
+    ..BACK
+};
+
+#[test]
+fn a_failover_loses_nothing_that_the_replica_had() {
+    check_back(&back::Variant {
+        name: "l: a failover, one write",
+        puts: 1,
+        ..BACK_FAILOVER
+    });
+    check_back(&back::Variant {
+        name: "l: a failover, two writes",
+        crashes: false,
+        loads: 0,
+        ..BACK_FAILOVER
+    });
+    if is_large() {
+        check_back(&back::Variant {
+            name: "l: a failover, large",
+            ..BACK_FAILOVER
+        });
+    }
+}
+
+#[test]
+fn what_was_written_before_a_failover_and_flushed_after_it_is_not_kept() {
+    check_back(&back::Variant {
+        name: "l': a failover, clean also of an earlier generation",
+        off: &[Mutation::NoGenerationFlush],
+        loads: 0,
+        crashes: false,
+        shows: &[back::STALE_FOR_EVER],
+        ..BACK_FAILOVER
+    });
+}
+
+#[test]
+fn a_flush_without_a_deadline_comes_after_the_shard_was_opened() {
+    check_back(&back::Variant {
+        name: "m: a failover, flushes without a deadline",
+        deadline: false,
+        puts: 1,
+        rounds: 1,
+        shows: &[back::STALE_FOR_EVER],
+        ..BACK_FAILOVER
+    });
+}
+
+#[test]
+fn who_goes_through_the_store_meets_no_dirty_entry() {
+    check_back(&back::Variant {
+        name: "n: one goes through",
+        through: true,
+        puts: 1,
+        ..BACK
+    });
+}
+
+/// A limit, not a rule: a mark that the replica has not is lost with the server, and what was dirty before it is served
+/// again until it is flushed.
+#[test]
+fn a_mark_that_is_lost_brings_back_what_was_dirty_before() {
+    check_back(&back::Variant {
+        name: "o: one goes through, a failover",
+        through: true,
+        puts: 1,
+        shows: &[back::STALE],
+        ..BACK_FAILOVER
+    });
+}
+
+#[test]
+fn what_is_flushed_while_closed_is_not_kept() {
+    let all = back::Variant {
+        name: "p: one goes through, a stranger, a failover",
+        through: true,
+        stranger: true,
+        cache_wins: true,
+        crashes: false,
+        loads: 0,
+        puts: 1,
+        ..BACK_FAILOVER
+    };
+    check_back(&all);
+    check_back(&back::Variant {
+        name: "p': the same, clean also while closed and after",
+        off: &[Mutation::NoGenerationFlush],
+        shows: &[back::STALE_FOR_EVER],
+        ..all
+    });
 }

@@ -44,7 +44,7 @@ const RULES: [Mutation; 9] = [
     Mutation::NoGrace,
     Mutation::NoGraceTaint,
     Mutation::NoFloor,
-    Mutation::NoGraceFlush,
+    Mutation::NoGenerationFlush,
     Mutation::UndirtyWithoutComparing,
     Mutation::EvictableDirtyEntry,
 ];
@@ -72,7 +72,7 @@ async fn a_comparison_notices_every_rule_that_is_not_kept() {
             lease: Duration::from_secs(36_000),
         };
         let compare = async {
-            for seed in 0..5 {
+            for seed in 0..100 {
                 let with = Differential {
                     seed,
                     losses: true,

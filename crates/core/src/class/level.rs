@@ -30,9 +30,4 @@ impl Level {
             Self::Eventual => "eventual",
         }
     }
-
-    /// Whether a copy in this process may answer.
-    pub(crate) fn allows_near(self) -> bool {
-        self != Self::Linearizable
-    }
 }

@@ -78,6 +78,7 @@ impl Shared {
         let place = OutsideCursor {
             transaction,
             place: 1,
+            history: 0,
         };
         let table = TableId(u16::try_from(table).unwrap_or(u16::MAX));
         let change = OutsideChange {
@@ -128,12 +129,7 @@ impl Shared {
         let mut finished = unread.take_while(|(at, _)| at.transaction < horizon.oldest);
         let changes: Vec<_> = finished.by_ref().take(limit).collect();
         let more = finished.next().is_some();
-        let end = horizon.cursor().max(from);
-        let next = match changes.last() {
-            Some((last, _)) if more => **last,
-            None if more => from,
-            _ => end,
-        };
+        let next = changes.last().map_or(from, |(last, _)| **last);
         Outside {
             changes: changes
                 .into_iter()

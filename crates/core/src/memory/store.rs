@@ -123,34 +123,32 @@ impl MemoryStore {
         let Some(id) = database.tables.iter().position(|t| t.spec.name == table) else {
             return;
         };
-        let table = &mut database.tables[id];
-        let row = table.rows.get(key);
-        if row.is_none() && value.is_none() {
-            return;
-        }
+        let table = &database.tables[id];
         let outbox = table.spec.outbox;
         let deleted = table.deleted.get(key).map(|deleted| deleted.0);
-        let version = match row.map(|row| row.version).max(deleted) {
-            Some(newest) if outbox || row.is_some() => newest.raised_outside(),
-            _ if outbox => Version::NONE.raised_outside(),
-            _ => Version::of_row(0),
+        let row = table.rows.get(key).cloned();
+        let version = match &row {
+            Some(row) => row.version.raised_outside(),
+            None if value.is_none() => return,
+            // Odd, as all that others make, and greater than all that was.
+            None if outbox => match database.issue(deleted.unwrap_or(Version::NONE)) {
+                Ok(issued) => Version::from_raw(issued.raw() | 1),
+                Err(_) => return,
+            },
+            None => Version::of_row(0),
         };
-        let expires_at = row.and_then(|row| row.expires_at);
-        match value {
-            Some(value) => {
-                let value = Bytes::copy_from_slice(value);
-                let entry = Entry {
-                    value,
-                    expires_at,
-                    version,
-                };
-                table.rows.insert(key.clone(), entry);
-            }
-            None => {
-                table.rows.remove(key);
-                if outbox {
-                    table.deleted.insert(key.clone(), (version, at));
-                }
+        let table = &mut database.tables[id];
+        if let Some(value) = value {
+            let entry = Entry {
+                value: Bytes::copy_from_slice(value),
+                expires_at: row.and_then(|row| row.expires_at),
+                version,
+            };
+            table.rows.insert(key.clone(), entry);
+        } else {
+            table.rows.remove(key);
+            if outbox {
+                table.deleted.insert(key.clone(), (version, at));
             }
         }
         if outbox {

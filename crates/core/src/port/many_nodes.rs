@@ -119,18 +119,6 @@ pub struct Horizon {
     pub next: u64,
 }
 
-impl Horizon {
-    /// The cursor after all that was finished here: [`ManyNodes::outside_changes`] from it on leaves out what every
-    /// load from now on sees anyway.
-    #[must_use]
-    pub fn cursor(&self) -> OutsideCursor {
-        OutsideCursor {
-            transaction: self.oldest,
-            place: 0,
-        }
-    }
-}
-
 /// The proof that no batch with this deadline is still under way: one that committed is seen by every load from now
 /// on, any other will never commit.
 ///
@@ -169,13 +157,17 @@ impl Proof {
     }
 }
 
-/// How far the changes of others were read; by default nothing was.
+/// How far the changes of others were read; by default nothing was. To be taken from [`Outside::next`] and handed
+/// back as it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct OutsideCursor {
     /// The number of the transaction.
     pub transaction: u64,
     /// The place within it; nought is before the first.
     pub place: u64,
+    /// Names the history of the store that the transaction is of: numbers of a store that was restored, or that lost
+    /// what it had committed when another server took over, are given out again.
+    pub history: u64,
 }
 
 /// A change that others made to a table behind the layer's back.
@@ -202,8 +194,8 @@ pub struct Outside {
     pub next: OutsideCursor,
     /// More is there already.
     pub more: bool,
-    /// Changes after the cursor were removed before they were read here (the store keeps them for an hour at least):
-    /// everything may have changed.
+    /// Changes after the cursor were removed before they were read here (the store keeps them for an hour at least),
+    /// or the history of the store is another one: everything may have changed.
     pub missed: bool,
     /// How long ago, by the store's clock, the oldest change was made that had not been read before this call; zero
     /// if there was none. A change that cannot be told yet, because an older transaction is not finished, counts.
@@ -214,7 +206,8 @@ pub struct Outside {
 ///
 /// Every call is safe to drop.
 pub trait ManyNodes: Send + Sync {
-    /// The store's clock and the bounds of its unfinished transactions, of one moment.
+    /// The store's clock and the bounds of its unfinished transactions, of one moment. It may take a number itself,
+    /// so it is for now and then and not for every call.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be told now, also by a copy of the store that takes no writes.

@@ -31,11 +31,12 @@ pub use many_nodes::{
 pub use rows::{Row, RowChange, RowStore, Rows};
 pub use shared_cache::{
     Ask, Asked, Each, Ended, Facts, Fill, Got, Held, LEASE, Leftover, Life, Mark, Marked, Release,
-    SHARDS, Shard, ShardState, SharedCache, SharedError, SharedKey, Token, Value, Watcher, shard_of,
+    SHARDS, Shard, ShardState, SharedCache, SharedError, SharedKey, Token, Value, Watcher,
+    shard_of,
 };
 pub use shared_dirty::{
-    Claimed, ENTRY_OVERHEAD_BYTES, Expected, Flushed, Put, PutOutcome, Replay, ShardDirty,
-    SharedDirty,
+    Claimed, ENTRY_OVERHEAD_BYTES, Expected, Flushed, ParkedEntry, Put, PutOutcome, Replay,
+    ShardDirty, SharedDirty,
 };
 pub use store::{
     Batch, Capabilities, Columns, Guard, Known, Outcome, Resolution, RowKey, Store, StoreError,

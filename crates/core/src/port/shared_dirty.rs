@@ -81,8 +81,9 @@ pub struct Claimed {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Flushed {
     /// The store has it: clean, if it was not written again since, with this life; but absent if the shard is closed,
-    /// or somebody else's newer version was told of ([`SharedCache::invalidate`](super::SharedCache::invalidate)) since
-    /// it became dirty. If it was written again, it stays dirty, and this version is its base unless that is newer; if
+    /// or the write is of an earlier generation than the shard (also if it got a new version by
+    /// [`Over`](Self::Over) since), or somebody else's newer version was told of since it became dirty
+    /// ([`SharedCache::invalidate`](super::SharedCache::invalidate)). If it was written again, it stays dirty, and this version is its base unless that is newer; if
     /// what the cache has is older than this, because it lost a write, it becomes absent. For a key that is not dirty
     /// any more it is as [`SharedCache::invalidate`](super::SharedCache::invalidate) with this version.
     ///
@@ -129,6 +130,9 @@ pub struct Replay {
     pub now: Timestamp,
 }
 
+/// A parked entry with what the store said of it.
+pub type ParkedEntry = (Claimed, Arc<str>);
+
 /// The dirty entries of a shared cache.
 pub trait SharedDirty: Send + Sync {
     /// Makes writes. On return with [`PutOutcome::Dirty`] a write is as durable as the cache was opened to make it
@@ -158,7 +162,7 @@ pub trait SharedDirty: Send + Sync {
         &self,
         shard: Shard,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<(Claimed, Arc<str>)>, SharedError>>;
+    ) -> BoxFuture<'_, Result<Vec<ParkedEntry>, SharedError>>;
 
     /// Makes parked entries dirty again, by the version that was parked. True if it was.
     fn unpark<'a>(

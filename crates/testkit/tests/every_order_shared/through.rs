@@ -23,6 +23,11 @@ pub(crate) const STALE: &str = "the cache serves something older than what was t
 pub(crate) const STALE_FOR_EVER: &str =
     "the cache keeps something stale, and nobody is at it any more";
 
+/// What has to be possible.
+pub(crate) const SERVED: &str = "something new is served";
+/// The same after a failover.
+pub(crate) const SERVED_AFTER: &str = "something new is served in a new generation";
+
 const WRITERS_MAX: usize = 3;
 const READERS_MAX: usize = 2;
 /// So often the store's clock may step on.
@@ -543,7 +548,7 @@ impl State {
         {
             if *replica != self.cache {
                 push(Step::ReplicaFollows, &|s| {
-                    s.replica = Some(self.cache.clone())
+                    s.replica = Some(self.cache.clone());
                 });
             }
             push(Step::FailsOver, &|s| {
@@ -574,7 +579,7 @@ impl State {
                 });
             } else if variant.sweep == Sweep::Proven && look.0 > deadline && first.is_none() {
                 push(Step::OpenerLooks, &|s| {
-                    s.grace = Some((deadline, Some(look)))
+                    s.grace = Some((deadline, Some(look)));
                 });
             }
         }
@@ -634,8 +639,8 @@ impl Model for State {
     fn milestone(&self) -> Option<&'static str> {
         if self.served() == Some(self.row) && self.row > 1 {
             return Some(match self.generation {
-                1 => "something new is served",
-                _ => "something new is served in a new generation",
+                1 => SERVED,
+                _ => SERVED_AFTER,
             });
         }
         None

@@ -88,7 +88,7 @@ impl State {
     }
 
     fn each_number(&mut self, act: &mut impl FnMut(&mut u8)) {
-        let mut look = |look: &mut Option<Look>, act: &mut dyn FnMut(&mut u8)| {
+        let look = |look: &mut Option<Look>, act: &mut dyn FnMut(&mut u8)| {
             if let Some((_, oldest, next)) = look {
                 act(oldest);
                 act(next);

@@ -80,7 +80,12 @@ impl Scripts {
                 "quarantine.lua",
                 "sweep.lua"
             )),
-            invalidate: script(always!("meta.lua", "entry.lua", "invalidate.lua")),
+            invalidate: script(always!(
+                "meta.lua",
+                "entry.lua",
+                "outdate.lua",
+                "invalidate.lua"
+            )),
             evict: script(always!("meta.lua", "entry.lua", "evict.lua")),
             leftovers: script(always!("meta.lua", "leftovers.lua")),
             void: script(always!("meta.lua", "entry.lua", "void.lua")),
@@ -89,7 +94,13 @@ impl Scripts {
             put: script(with_room!("meta.lua", "entry.lua", "dirty.lua", "put.lua")),
             due: script(always!("meta.lua", "due.lua")),
             claim: script(always!("meta.lua", "entry.lua", "dirty.lua", "claim.lua")),
-            settle: script(always!("meta.lua", "entry.lua", "dirty.lua", "settle.lua")),
+            settle: script(always!(
+                "meta.lua",
+                "entry.lua",
+                "outdate.lua",
+                "dirty.lua",
+                "settle.lua"
+            )),
             parked: script(always!("meta.lua", "parked.lua")),
             look: script(always!("meta.lua", "entry.lua", "look.lua")),
             unpark: script(always!("meta.lua", "entry.lua", "dirty.lua", "unpark.lua")),

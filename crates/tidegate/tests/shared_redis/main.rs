@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
 mod cluster;
+mod conformance;
 mod differential;
 mod faults;
 mod scene;

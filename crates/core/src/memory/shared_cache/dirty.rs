@@ -2,8 +2,9 @@
 //!
 //! An entry is dirty until the store is known to have just the version it holds. So a flush that is repeated, or done
 //! by two nodes at once, or overtaken by a new write, makes nothing clean that the store does not have. Where somebody
-//! else's newer version was told of meanwhile (the floor), or the shard is closed and an older write may still come,
-//! the entry becomes absent instead of clean.
+//! else's newer version was told of meanwhile (the floor), or the cache may have lost a newer one of its own (the entry
+//! is of an earlier generation), or an older write may still come (the shard is closed), the entry becomes absent
+//! instead of clean.
 
 use crate::mutation::Mutation;
 use crate::port::{
@@ -138,6 +139,9 @@ impl SharedEntry {
         };
         let same =
             dirty.held.version == claimed || shard.rules.breaks(Mutation::UndirtyWithoutComparing);
+        // A later write of this cache may be lost, and one of before may still come.
+        let keeps = shard.open && dirty.held.version.generation() >= shard.generation
+            || shard.rules.breaks(Mutation::NoGenerationFlush);
         match flushed {
             Flushed::Stored(life) if same => {
                 let clean = Clean {
@@ -145,8 +149,7 @@ impl SharedEntry {
                     life: *life,
                     refresh: None,
                 };
-                let open = shard.open || shard.rules.breaks(Mutation::NoGraceFlush);
-                let fits = open && dirty.floor <= dirty.held.version;
+                let fits = keeps && dirty.floor <= dirty.held.version;
                 self.state = match fits {
                     true => SharedState::Clean(clean),
                     false => SharedState::Absent,
@@ -175,6 +178,10 @@ impl SharedEntry {
                     false => dirty.base.max(Some(*row)),
                 };
                 dirty.held.version = shard.issue(dirty.held.version.max(*row));
+                // The new version is of this generation, and the write is not: above this floor is nothing.
+                if !keeps {
+                    dirty.floor = Version::from_raw(u64::MAX);
+                }
                 dirty.claim_ends(Timestamp::default());
             }
             Flushed::Parked(said) if same => {

@@ -360,8 +360,10 @@ pub(super) async fn what_others_wrote_meanwhile_makes_absent(stage: Stage) {
 }
 
 pub(super) async fn what_is_stored_while_closed_is_absent(mut stage: Stage) {
-    let [key, again] = stage.keys();
+    let [key, again, over, late] = stage.keys();
     let first = stage.put(&key, "first").await;
+    let early = stage.put(&over, "early").await;
+    let before = stage.put(&late, "before").await;
     let old = stage.put(&again, "old").await;
     let new = stage.put(&again, "new").await;
     if !stage.scene.restart().await {
@@ -371,13 +373,30 @@ pub(super) async fn what_is_stored_while_closed_is_absent(mut stage: Stage) {
     stage.raise().await;
     assert!(stage.settle(&key, first, stored()).await);
     assert_eq!(stage.get(&key).await, Got::Nothing);
-    // Written again it stays, and is clean if the shard is open then.
+    // Also what got a version of the new generation, while closed or after.
+    assert!(!stage.settle(&over, early, Flushed::Over(early)).await);
+    assert!(!stage.settle(&late, before, Flushed::Over(before)).await);
+    let claimed = stage.claim_at(stage.shard(&over), NOW).await;
+    let version_of = |key: &SharedKey| {
+        let claimed = claimed.iter().find(|claimed| claimed.key == *key);
+        claimed.unwrap().held.version
+    };
+    assert_eq!(version_of(&over).generation(), stage.generation);
+    assert!(stage.settle(&over, version_of(&over), stored()).await);
+    assert_eq!(stage.get(&over).await, Got::Nothing);
+    // What was written again stays.
     assert!(!stage.settle(&again, old, stored()).await);
     stage.expect_dirty(&again, new, "new").await;
     stage.open().await;
     stage.expect_absent(&key).await;
+    assert!(stage.settle(&late, version_of(&late), stored()).await);
+    stage.expect_absent(&late).await;
+    // An earlier generation: a newer write of it may have been lost.
     assert!(stage.settle(&again, new, stored()).await);
-    expect_clean(&stage, &again, new, "new").await;
+    stage.expect_absent(&again).await;
+    let newest = stage.put(&again, "newest").await;
+    assert!(stage.settle(&again, newest, stored()).await);
+    expect_clean(&stage, &again, newest, "newest").await;
 }
 
 pub(super) async fn a_flush_of_what_the_cache_lost_takes_the_older(stage: Stage) {

@@ -232,11 +232,8 @@ pub(super) async fn another_server_needs_a_generation(mut stage: Stage) {
     stage.release(&marked, 2, committed(6, "six")).await;
     stage.expect_absent(&marked).await;
     assert!(stage.settle(&dirty, written, Flushed::Stored(life())).await);
-    let got = stage.get(&dirty).await;
-    assert!(
-        matches!(&got, Got::Clean { held, .. } if held.version == written),
-        "{got:?}"
-    );
+    // A newer write of it may have been lost, so it is not kept.
+    stage.expect_absent(&dirty).await;
 }
 
 pub(super) async fn a_generation_is_not_raised_to_an_old_one(mut stage: Stage) {
