@@ -1,5 +1,6 @@
 //! The table `[shared]` as it is meant: the cache that several nodes share.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::duration::write as duration_text;
@@ -11,7 +12,7 @@ use super::written::WrittenShared;
 /// The shared cache and how this node deals with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct SharedConfig {
-    /// Several are nodes of one cluster.
+    /// Several are of one cluster, or copies of one server.
     pub(crate) urls: Vec<SharedUrl>,
     /// What the names of all its keys begin with.
     pub(crate) prefix: String,
@@ -197,8 +198,9 @@ fn mean_urls(
             Err(why) => sheet.report(line, key, why),
         }
     }
-    if urls.len() > 1 && urls.iter().any(SharedUrl::has_number) {
-        let why = "several servers are a cluster, which has neither numbered databases nor sockets";
+    let numbers: BTreeSet<&str> = urls.iter().map(SharedUrl::number).collect();
+    if numbers.len() > 1 {
+        let why = "several servers are of one cluster, or copies of one: they cannot have different numbers";
         sheet.report(line, key, why);
     }
     let Some((password, from, line)) = password else {

@@ -65,22 +65,22 @@ impl SharedUrl {
         }
     }
 
-    /// Whether the address chooses another than the first of the numbered databases of the server.
-    pub(crate) fn has_number(&self) -> bool {
+    /// Which of the numbered databases of the server it chooses, as it is written; nothing is the first.
+    pub(super) fn number(&self) -> &str {
         let Some((scheme, rest)) = self.0.split_once("://") else {
-            return false;
+            return "";
         };
-        if scheme == "redis+unix" {
-            return true;
-        }
-        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-        let number = place.split_once('/').map_or("", |(_, number)| number);
-        !matches!(number, "" | "0")
-    }
-
-    /// The address with its secrets, for the adapter and nobody else.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
+        let number = if scheme == "redis+unix" {
+            let query = rest.split_once('?').map_or("", |(_, query)| query);
+            let mut pairs = query.split('&');
+            pairs
+                .find_map(|pair| pair.strip_prefix("db="))
+                .unwrap_or("")
+        } else {
+            let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+            place.split_once('/').map_or("", |(_, number)| number)
+        };
+        if number == "0" { "" } else { number }
     }
 }
 
@@ -208,10 +208,15 @@ mod tests {
 
     #[test]
     fn a_numbered_database_is_seen() {
-        let has = |url: &str| SharedUrl::parse(url).unwrap().has_number();
-        assert!(!has("redis://h"));
-        assert!(!has("redis://h/"));
-        assert!(!has("redis://u:p/1@h/0"));
-        assert!(has("redis://h/1"));
+        for (url, number) in [
+            ("redis://h", ""),
+            ("redis://h/", ""),
+            ("redis://u:p/1@h/0", ""),
+            ("redis://h/1", "1"),
+            ("redis+unix:///s", ""),
+            ("redis+unix:///s?user=u&db=2", "2"),
+        ] {
+            assert_eq!(SharedUrl::parse(url).unwrap().number(), number, "{url}");
+        }
     }
 }

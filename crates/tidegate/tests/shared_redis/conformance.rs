@@ -177,13 +177,15 @@ async fn a_cluster_keeps_the_contract() {
 
 const LONG: Duration = Duration::from_secs(36_000);
 
+/// A key with its time to live and what it holds.
+type Saved = (Vec<u8>, i64, Vec<u8>);
+
 /// A server that becomes another, and goes back to what it had, at a word.
 struct Changeling {
     cache: Arc<RedisSharedCache>,
     clock: Arc<SystemClock>,
     server: Arc<Redis>,
-    /// Each key with its time to live and what it holds.
-    saved: Mutex<Vec<(Vec<u8>, i64, Vec<u8>)>>,
+    saved: Mutex<Vec<Saved>>,
 }
 
 impl Changeling {

@@ -22,7 +22,6 @@ fn contradictions_in_the_shared_cache_are_refused_with_key_and_line() {
         ("url = []", "4 shared.url"),
         ("url = [\"redis://h\", 5]", "4 shared.url"),
         ("url = [\"redis://h/1\", \"redis://h\"]", "4 shared.url"),
-        ("url = [\"redis://h\", \"redis+unix:///s\"]", "4 shared.url"),
         ("url_env = \"NOT_SET\"", "4 shared.url_env"),
         (
             "url = \"redis://h\"\nurl_env = \"SHARED_URL\"",
