@@ -82,6 +82,12 @@ impl SharedUrl {
         };
         if number == "0" { "" } else { number }
     }
+
+    /// The address with its secrets, for the adapter and nobody else.
+    #[cfg(test)]
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What follows `redis://`: an account if there is one, a host, a port, the number of a database.
