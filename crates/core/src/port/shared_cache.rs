@@ -294,7 +294,8 @@ pub trait Watcher: Send + Sync {
     fn fence(&self, at: Duration);
 }
 
-/// The shared cache. See the [module](self) for the states.
+/// The shared cache: every key is absent, leased, clean, in quarantine, dirty or parked, and each method is a set of
+/// transitions between these.
 ///
 /// Every method takes many things and does each by itself; a caller may rely on no order among them. Each goes out
 /// as one pipeline for each server. Safe to drop: what was sent may have been done.
