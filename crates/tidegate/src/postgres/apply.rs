@@ -35,6 +35,8 @@ pub(super) struct Common {
     /// `$1` the class, `$2` the tables, sorted. Gives the number of the transaction.
     pub(super) lock_shared: Arc<str>,
     pub(super) lock_alone: Arc<str>,
+    /// `$1` a limit of time. Fails if the clock is past it.
+    pub(super) in_time: Arc<str>,
     /// `$1` how many. Gives versions.
     pub(super) issue: Arc<str>,
     /// `$1` the number of a transaction.
@@ -58,6 +60,7 @@ impl Common {
         Self {
             lock_shared: lock("pg_advisory_xact_lock_shared").into(),
             lock_alone: lock("pg_advisory_xact_lock").into(),
+            in_time: format!("select {}($1::timestamptz)", support.in_time).into(),
             issue: format!(
                 "select nextval({sequence}::regclass) from generate_series(1, $1::bigint)"
             )
@@ -76,11 +79,6 @@ pub(super) async fn apply(
     tables: &[Arc<Table>],
     batch: &Batch,
 ) -> Result<Vec<Outcome>, StoreError> {
-    if batch.commit_by.is_some() {
-        return Err(StoreError::configuration(
-            "this store takes no limit of time for a commit",
-        ));
-    }
     let plan = Plan::new(tables, batch)?;
     pool.adrift.fence(pool, common).await?;
     let plain = || plan.groups.iter().all(|group| group.plain().is_some());
@@ -126,14 +124,20 @@ async fn transaction(
     mut lease: Lease<'_>,
     way: Way,
 ) -> Result<Vec<Outcome>, Trouble> {
+    let limit = plan.batch.commit_by.map(Moment::of_store);
     let work = async {
-        match way {
-            Way::OneTrip | Way::Plain => plain(plan, &mut lease).await,
-            Way::Exact | Way::Alone => exact(common, plan, &mut lease, way).await,
-        }
+        let in_time = match limit {
+            Some(_) => Some(lease.prepare(&common.in_time).await?),
+            None => None,
+        };
+        let (ticket, outcomes) = match way {
+            Way::OneTrip | Way::Plain => plain(plan, &mut lease).await?,
+            Way::Exact | Way::Alone => exact(common, plan, &mut lease, way).await?,
+        };
+        Ok::<_, Trouble>((in_time, ticket, outcomes))
     };
     let done = tokio::time::timeout(pool.timeout(), work).await;
-    let (ticket, outcomes) = match done {
+    let (in_time, ticket, outcomes) = match done {
         Ok(Ok(done)) => done,
         Ok(Err(Trouble::Lost(error))) => return Err(Trouble::Lost(error)),
         Ok(Err(trouble)) => {
@@ -146,14 +150,19 @@ async fn transaction(
             return Err(Trouble::Failed(late));
         }
     };
-    let commit = tokio::time::timeout(pool.timeout(), lease.client().batch_execute("commit")).await;
+    // The commit goes out behind the look at the clock, and not after its answer: if the clock is past the limit the
+    // transaction has failed by then, and the commit undoes it. The first error is told, which is that of the look.
+    let mut asked: Vec<Asked<'_>> = Vec::with_capacity(2);
+    asked.extend(in_time.map(|in_time| lease.ask(in_time, vec![&limit])));
+    asked.push(lease.tell("commit"));
+    let commit = tokio::time::timeout(pool.timeout(), pipeline(asked)).await;
     let why = match commit {
-        Ok(Ok(())) => {
+        Ok(Ok(_)) => {
             lease.give_back();
             return Ok(outcomes);
         }
         Ok(Err(e)) => match e.as_db_error() {
-            // Refused at the last moment, by a constraint that is checked only then.
+            // Refused at the last moment: by the clock, or by a constraint that is checked only then.
             Some(answer) if !error::is_end(answer) => {
                 lease.roll_back().await;
                 return Err(e.into());

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, Error, NoTls, Row, Statement};
 
 use super::PostgresConfig;
 use super::error::{self, Trouble};
+use super::outside::OWN;
 use super::session::{Adrift, Session};
 
 /// The connections of a store.
@@ -124,7 +125,8 @@ impl Pool {
             let settings = format!(
                 "set statement_timeout = {millis}; set idle_in_transaction_session_timeout = {millis};
                  set default_transaction_isolation = 'read committed';
-                 set default_transaction_read_only = off"
+                 set default_transaction_read_only = off;
+                 set {OWN} = 'on'"
             );
             connection.client.batch_execute(&settings).await?;
             Ok::<_, Error>(connection)

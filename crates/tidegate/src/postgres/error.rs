@@ -17,6 +17,9 @@ pub(super) enum Trouble {
     Failed(StoreError),
 }
 
+/// What a batch fails with that comes to its commit past its limit of time.
+const TOO_LATE: &str = "TG003";
+
 impl From<Trouble> for StoreError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
@@ -42,6 +45,12 @@ impl From<Error> for Trouble {
         }
         let code = answer.code().code();
         match &code[..2] {
+            // The last step of a batch with a limit of time said so, and the transaction ended with it.
+            "TG" if code == TOO_LATE => {
+                let what =
+                    "the database's clock is past the moment by which the batch was to commit";
+                Self::Failed(StoreError::late(what))
+            }
             // Whatever code a trigger chose, what it says of a row it will say again, and other rows are not to wait
             // for it.
             "53" | "55" | "57" | "58" | "25" | "08" | "XX" | "0A" if is_raised(answer) => {

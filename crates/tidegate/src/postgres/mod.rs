@@ -30,13 +30,18 @@
 //! In the first schema of the search path: the sequence `tidegate_version`, `tidegate_meta` (the generation),
 //! `tidegate_tombstone` (versions of deleted keys; under the name of the table and `(once)` the marks of additions
 //! that were applied), `tidegate_session` (how far each connection has come, to tell
-//! what became of a batch whose answer was lost; rows without use are removed after a day) and the function
-//! `tidegate_mark`. They are made at the start if they are missing. A role that is not let into `tidegate_session`
+//! what became of a batch whose answer was lost; rows without use are removed after a day), `tidegate_node` (the nodes
+//! that share the database, with the settings of their classes), `tidegate_outbox` and `tidegate_outbox_start`
+//! (changes of others, kept for an hour or two) and the functions `tidegate_mark`, `tidegate_in_time` and
+//! `tidegate_key`. They are made at the start if they are missing. A role that is not let into `tidegate_session`
 //! can use the store all the same, with two trips for each batch.
 //!
 //! A table that is made here has the trigger `tidegate_raise`, with a function in the schema of the table: a row that
 //! an UPDATE changes and whose version it leaves as it was gets the next odd version, so that the change is seen. A table
 //! that is there already gets it if `TableSpec::trigger` asks for it.
+//!
+//! A table that is opened with `TableSpec::outbox` gets triggers that write what others change into the outbox, by a
+//! function in the schema of the store's own tables; `outside` tells how our own writes are told from others'.
 //!
 //! # Limits
 //!
@@ -47,15 +52,18 @@
 //! In reading order: [`config`](PostgresConfig), `connect` (connections), `table` (the catalogue), `sql` (the
 //! statements of a table), `plan` (a batch, sorted), `apply` (its transaction), `exact` (the exact way),
 //! `one_trip` (its one statement),
-//! `settle` and `session` (an answer that was lost), `store` (the port), `error`.
+//! `settle` and `session` (an answer that was lost), `outside` (the triggers of the outbox), `store` and `many_nodes`
+//! (the ports), `error`.
 
 mod apply;
 mod config;
 mod connect;
 mod error;
 mod exact;
+mod many_nodes;
 mod moment;
 mod one_trip;
+mod outside;
 mod plan;
 mod session;
 mod settle;

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use bytes::BytesMut;
-use tidegate_core::port::Timestamp;
+use tidegate_core::port::{StoreTime, Timestamp};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 /// Microseconds since 2000-01-01, as they go over the wire.
@@ -14,6 +14,8 @@ pub(super) struct Moment(i64);
 const EPOCH_MILLIS: u64 = 946_684_800_000;
 /// The end of what `timestamptz` holds: the year 294277.
 const END_MICROS: i64 = 9_223_371_331_200_000_000;
+/// Its beginning: 4714 BC.
+const START_MICROS: i64 = -211_813_488_000_000_000;
 
 impl Moment {
     /// The moment, unless it lies beyond the range of the type.
@@ -34,6 +36,23 @@ impl Moment {
     /// for its whole millisecond.
     pub(super) fn end(self) -> Self {
         Self(self.0 + 1000)
+    }
+
+    /// A moment of the server's clock, to the microsecond; beyond the range of the type it is one of its infinities.
+    pub(super) fn of_store(at: StoreTime) -> Self {
+        let micros = at
+            .as_micros()
+            .saturating_sub(EPOCH_MILLIS.cast_signed() * 1000);
+        Self(match micros {
+            START_MICROS..END_MICROS => micros,
+            ..START_MICROS => i64::MIN,
+            END_MICROS.. => i64::MAX,
+        })
+    }
+
+    /// The same backwards.
+    pub(super) fn store_time(self) -> StoreTime {
+        StoreTime::from_micros(self.0.saturating_add(EPOCH_MILLIS.cast_signed() * 1000))
     }
 
     /// In whole milliseconds; nothing for `infinity`.
@@ -88,6 +107,18 @@ mod tests {
         ] {
             assert_eq!(Moment::exact(Timestamp::from_millis(millis)), None);
         }
+        for micros in [0, -1, 1_700_000_000_123_456, -9_000_000_000_000] {
+            let at = StoreTime::from_micros(micros);
+            assert_eq!(Moment::of_store(at).store_time(), at);
+        }
+        assert_eq!(
+            Moment::of_store(StoreTime::from_micros(i64::MAX)).0,
+            i64::MAX
+        );
+        assert_eq!(
+            Moment::of_store(StoreTime::from_micros(i64::MIN)).0,
+            i64::MIN
+        );
         assert_eq!(Moment(i64::MAX).timestamp(), None);
         assert_eq!(
             Moment(i64::MIN).timestamp(),

@@ -3,6 +3,8 @@
 //! Such a batch is one statement that is a transaction of its own: it locks, numbers, writes, checks, marks its
 //! session and commits. There is nothing to be sent after it, so that the locks of its rows are not held while an
 //! answer goes to the client and the commit comes back, and one row is answered in place of one for each key.
+//! Its very last step is to look at the clock, if the batch has a limit of time.
+//!
 //! Whatever is not as expected (an expired row, a new one whose deletion is newer, a session that is closed) undoes
 //! the statement, and the batch is taken the plain way, in which the client decides before it commits.
 //!
@@ -87,6 +89,8 @@ pub(super) async fn put(
     parameters.extend(references(&arrays));
     parameters.push(&mark.session);
     parameters.push(&mark.batch);
+    let limit = plan.batch.commit_by.map(Moment::of_store);
+    parameters.push(&limit);
 
     let sent = Sent::new(pool, mark);
     let answer = lease.client().query_one(&statement, &parameters);
@@ -111,6 +115,12 @@ pub(super) async fn put(
                         }
                         lease.give_back();
                         return Err(Trouble::Race);
+                    }
+                    // It was undone, and the plain way would come later still.
+                    Trouble::Failed(late @ StoreError::Late { .. }) => {
+                        sent.known();
+                        lease.give_back();
+                        return Err(Trouble::Failed(late));
                     }
                     trouble => trouble,
                 }

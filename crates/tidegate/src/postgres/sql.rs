@@ -17,6 +17,18 @@ pub(super) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
+/// The same for a text of many lines, to be read by people: between dollars, with a word that is not in it.
+pub(super) fn dollar(text: &str) -> String {
+    let words = (0..).map(|number| match number {
+        0 => "$tidegate$".to_owned(),
+        _ => format!("$tidegate_{number}$"),
+    });
+    // The text is of an end, so one of the words is not in it. A dollar at its end would make one with the word.
+    let mut words = words.filter(|word| !text.contains(word.as_str()));
+    let word = words.next().unwrap_or_default();
+    format!("{word} {text} {word}")
+}
+
 /// The column for values that are no text, beside the one for those that are.
 pub(super) fn binary(value: &str) -> String {
     // Cut so that it stays a name of its own and within the length of names.
@@ -50,8 +62,8 @@ pub(super) struct Statements {
     /// The plain way to put, the version issued: `$1` now, keys, values, ends of life. Gives key, version,
     /// whether it is a new row, the number of the transaction. Holds the shared lock of the table.
     pub(super) put_always: Arc<str>,
-    /// The same in a transaction of its own: the same parameters, then the session and the number of the batch
-    /// in it. Gives one row: the version of all rows, and if they differ the version of each; those of new
+    /// The same in a transaction of its own: the same parameters, then the session, the number of the batch
+    /// in it, and its limit of time or nothing. Gives one row: the version of all rows, and if they differ the version of each; those of new
     /// rows are negative. If anything is not plain it fails, and nothing is written.
     pub(super) put_in_one_trip: Arc<str>,
     /// The plain way to put if newer: the same as `put_always` with versions at the end.
@@ -259,7 +271,7 @@ impl Statements {
                      case when t.xmax = 0 then - t.{version} else t.{version} end as v
                  )
                  select done.low, done.versions, {mark}(${session}, ${batch}, done.is_whole, done.low,
-                 done.versions, {name}, done.new_keys)
+                 done.versions, {name}, done.new_keys), {in_time}(${limit})
                  from (
                      select min(put.v) as low,
                      case when min(put.v) < max(put.v) then array_agg(put.v) end as versions,
@@ -274,6 +286,8 @@ impl Statements {
                 name = literal(shape.name),
                 bytes = key_bytes("put.k"),
                 batch = session + 1,
+                in_time = support.in_time,
+                limit = session + 2,
             )
             .into(),
             put_if_newer: plain(
@@ -391,6 +405,9 @@ mod tests {
     fn names_and_texts_cannot_end_early() {
         assert_eq!(quote(r#"a"b"#), r#""a""b""#);
         assert_eq!(literal(r"it's \'"), r"E'it\'s \\\''");
+        assert_eq!(dollar("a$"), "$tidegate$ a$ $tidegate$");
+        let within = dollar(&dollar("a"));
+        assert_eq!(within, "$tidegate_1$ $tidegate$ a $tidegate$ $tidegate_1$");
         assert_eq!(binary("value"), "value_binary");
         assert_eq!(binary(&"ä".repeat(31)).len(), 63);
     }

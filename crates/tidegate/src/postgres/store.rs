@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_core::port::{
-    Batch, BoxFuture, Capabilities, Outcome, Resolution, RowKey, Store, StoreError, Swept, TableId,
-    TableSpec, Ticket, Timestamp, Write,
+    Batch, BoxFuture, Capabilities, ManyNodes, Outcome, Resolution, RowKey, Store, StoreError,
+    Swept, TableId, TableSpec, Ticket, Timestamp, Write,
 };
 use tidegate_core::{Entry, GENERATION_MAX, Key, Version};
 use tokio_postgres::{Error, Row};
@@ -16,6 +16,7 @@ use super::apply::{self, Common};
 use super::connect::{Asked, Lease, Parameters, Pool, pipeline};
 use super::error::Trouble;
 use super::exact;
+use super::many_nodes;
 use super::moment::Moment;
 use super::plan;
 use super::settle;
@@ -27,6 +28,7 @@ pub struct PostgresStore {
     pool: Pool,
     support: Support,
     common: Common,
+    pub(super) nodes: many_nodes::Statements,
     tables: RwLock<Vec<Arc<Table>>>,
     /// Held while a table is opened, so that two callers cannot give one table two ids.
     opening: tokio::sync::Mutex<()>,
@@ -52,6 +54,7 @@ impl PostgresStore {
         };
         Ok(Self {
             common: Common::of(&support),
+            nodes: many_nodes::Statements::of(&support),
             support,
             pool,
             tables: RwLock::default(),
@@ -59,7 +62,7 @@ impl PostgresStore {
         })
     }
 
-    fn tables(&self) -> Vec<Arc<Table>> {
+    pub(super) fn tables(&self) -> Vec<Arc<Table>> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         tables.clone()
     }
@@ -73,7 +76,10 @@ impl PostgresStore {
     }
 
     /// Does what may be done twice on a connection, and once more on a new one if the first was dead.
-    async fn call<'p, T, F>(&'p self, work: impl Fn(Lease<'p>) -> F) -> Result<T, StoreError>
+    pub(super) async fn call<'p, T, F>(
+        &'p self,
+        work: impl Fn(Lease<'p>) -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = (Lease<'p>, Result<T, Error>)>,
     {
@@ -406,6 +412,7 @@ impl Store for PostgresStore {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let once_name = exact::once_name(&table);
             let (table, common, once_name) = (&table, &self.common, &once_name);
+            let outbox = &self.nodes.sweep;
             let swept = self.call(move |mut lease| async move {
                 let done = async {
                     let name = &table.name;
@@ -415,6 +422,11 @@ impl Store for PostgresStore {
                         statements.push((sweep, vec![&end, &limit, name, &now]));
                     }
                     let forget = lease.prepare(&table.sql.forget).await?;
+                    if table.spec.outbox {
+                        let outbox = lease.prepare(outbox).await?;
+                        let swept = lease.client().execute(&outbox, &[&limit]).await;
+                        swept?;
+                    }
                     statements.push((forget.clone(), vec![name, &before, &limit]));
                     statements.push((forget, vec![once_name, &before, &limit]));
                     let mut rows =
@@ -431,6 +443,10 @@ impl Store for PostgresStore {
             });
             swept.await
         })
+    }
+
+    fn many_nodes(&self) -> Option<&dyn ManyNodes> {
+        Some(self)
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

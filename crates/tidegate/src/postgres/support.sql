@@ -65,4 +65,57 @@ create or replace function {schema}.tidegate_mark(
     return true;
 end $mark$;
 
+-- The very last step of a batch that has a limit of time: undoes it by an error (TG003) if the clock is past it. The
+-- number of the transaction is taken before the clock is read: whoever finds the clock past the limit, and then waits
+-- for all numbers that were given out by then, has waited for every batch that passed here.
+create or replace function {schema}.tidegate_in_time(commit_by timestamptz)
+returns boolean language plpgsql volatile strict as $in_time$ begin
+    perform pg_current_xact_id();
+    if clock_timestamp() > commit_by then
+        raise exception 'too late' using errcode = 'TG003';
+    end if;
+    return true;
+end $in_time$;
+
+-- The nodes that share this database, when each was last heard of, and the settings of its classes: class, name and
+-- setting by place. A class without settings stands with an empty name.
+create table if not exists {schema}.tidegate_node (
+    id bigint primary key,
+    seen_at timestamptz not null,
+    classes text[] not null,
+    names text[] not null,
+    settings text[] not null
+);
+
+-- Changes that others made to tables which keep an outbox, by the number of the transaction. Without a key: all of
+-- the table. Read up to the oldest transaction that is not finished, because numbers are not committed in their order.
+create table if not exists {schema}.tidegate_outbox (
+    xid xid8 not null default pg_current_xact_id(),
+    id bigserial not null,
+    table_name text collate "C" not null,
+    key bytea,
+    version bigint not null,
+    at timestamptz not null default clock_timestamp(),
+    primary key (xid, id)
+);
+
+-- Where the outbox begins: what was removed last, and what may be removed an hour after `bound_at`.
+create table if not exists {schema}.tidegate_outbox_start (
+    only_row boolean primary key default true check (only_row),
+    removed_xid xid8,
+    removed_id bigint,
+    bound xid8,
+    bound_at timestamptz
+);
+
+insert into {schema}.tidegate_outbox_start default values
+on conflict do nothing;
+
+-- A key as it is remembered and told: as bytes, whatever the type of its column is.
+create or replace function {schema}.tidegate_key(key text) returns bytea
+language sql immutable strict as $key$ select pg_catalog.convert_to(key, 'UTF8') $key$;
+
+create or replace function {schema}.tidegate_key(key bytea) returns bytea
+language sql immutable strict as $key$ select key $key$;
+
 commit;

@@ -7,6 +7,7 @@ use tidegate_core::port::{StoreError, TableSpec, ValueType};
 use tokio_postgres::{Client, Row};
 
 use super::error;
+use super::outside;
 use super::sql::{self, Shape, Statements, quote};
 use super::support::{LOCK_CLASS, Support};
 
@@ -86,12 +87,6 @@ impl Table {
         let wrong =
             |e: tokio_postgres::Error| error::configuration(&format!("table {}", spec.name), &e);
         check_names(spec)?;
-        if spec.outbox {
-            return Err(StoreError::configuration(format_args!(
-                "table {}: this store keeps no outbox",
-                spec.name
-            )));
-        }
         let quoted = quoted(&spec.name);
         let mut found = find(client, &quoted).await.map_err(wrong)?;
         if found.is_none() && spec.create {
@@ -142,30 +137,26 @@ impl Table {
             "bytea" => Keys::Bytes,
             _ => Keys::Text,
         };
+        let quoted = format!("{}.{}", quote(&schema), quote(&table));
         if spec.trigger && !is_raised(client, oid).await.map_err(wrong)? {
-            let quoted = format!("{}.{}", quote(&schema), quote(&table));
             let what = format!(
                 "table {name}: the trigger that raises the version of rows changed in SQL cannot be made \
                  (it needs TRIGGER on the table, and CREATE on its schema for a function)"
             );
             // Another process may have made it meanwhile.
-            let sql = alone(&format!(
-                "do {work};",
-                work = sql::literal(&format!(
-                    "begin
-                         if not exists (select from pg_trigger where tgrelid = {oid} and tgname = '{RAISE}'
-                             and tgenabled in ('O', 'A')) then
-                             {}
-                         end if;
-                     end",
-                    raise(Some(&schema), &quoted, spec)
-                )),
-            ));
-            let made = transaction(client, &sql).await;
+            let made = transaction(client, &raise_missing(Some(&schema), &quoted, spec)).await;
+            made.map_err(|e| error::configuration(&what, &e))?;
+        }
+        if spec.outbox && !outside::is_watched(client, oid).await.map_err(wrong)? {
+            let what = format!(
+                "table {name}: the triggers that note what others change cannot be made (it needs TRIGGER on the \
+                 table, and CREATE on the schema of the store's own tables for a function)"
+            );
+            let made = transaction(client, &watch(support, &quoted, spec)).await;
             made.map_err(|e| error::configuration(&what, &e))?;
         }
         let shape = Shape {
-            table: format!("{}.{}", quote(&schema), quote(&table)),
+            table: quoted,
             columns: &spec.columns,
             keys,
             values,
@@ -405,19 +396,20 @@ async fn is_raised(client: &Client, oid: u32) -> Result<bool, tokio_postgres::Er
     Ok(client.query_one(RAISED, &[&oid, &RAISE]).await?.get(0))
 }
 
-/// The name of the function that raises a version column of this name.
-fn raising(version: &str) -> String {
-    let name = format!("{RAISE}_{version}");
-    if name.len() <= NAME_BYTES_MAX {
+/// A name made of others, within the length of names.
+pub(super) fn fitted(first: &str, others: &[&str]) -> String {
+    let name = format!("{first}_{}", others.join("_"));
+    // With an underscore in several of them it would not tell where each ends.
+    let is_clear = others.len() < 2 || others.iter().all(|name| !name.contains('_'));
+    if is_clear && name.len() <= NAME_BYTES_MAX {
         return name;
     }
     // Cut, and told from others with the same beginning (FNV-1a, which stays the same for ever).
-    let hash = version
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    format!("{RAISE}__{hash:016x}")
+    let bytes = others.join("\0");
+    let hash = bytes.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{first}__{hash:016x}")
 }
 
 /// The steps of a block that make the trigger: a row that is updated and keeps its version gets the next odd one. Our
@@ -427,7 +419,7 @@ fn raising(version: &str) -> String {
 /// the same.
 fn raise(schema: Option<&str>, quoted: &str, spec: &TableSpec) -> String {
     let version = quote(&spec.columns.version);
-    let mut function = quote(&raising(&spec.columns.version));
+    let mut function = quote(&fitted(RAISE, &[&spec.columns.version]));
     if let Some(schema) = schema {
         function = format!("{}.{function}", quote(schema));
     }
@@ -448,6 +440,30 @@ fn raise(schema: Option<&str>, quoted: &str, spec: &TableSpec) -> String {
          execute function {function}();",
         named = sql::literal(&format!("{function}()")),
     )
+}
+
+/// The statements that make the trigger where a table has none.
+fn raise_missing(schema: Option<&str>, quoted: &str, spec: &TableSpec) -> String {
+    let raise = raise(schema, quoted, spec);
+    let body = sql::dollar(&format!(
+        "begin
+             if not exists (select from pg_trigger where tgrelid = to_regclass({literal}) and tgname = '{RAISE}'
+                 and tgenabled in ('O', 'A')) then
+                 {raise}
+             end if;
+         end",
+        literal = sql::literal(quoted),
+    ));
+    alone(&format!("do {body};"))
+}
+
+/// The statements that make the triggers of the outbox.
+fn watch(support: &Support, quoted: &str, spec: &TableSpec) -> String {
+    let steps = outside::watch(support, quoted, spec);
+    alone(&format!(
+        "do {};",
+        sql::dollar(&format!("begin {steps} end"))
+    ))
 }
 
 /// One process after the other, and not twice.
