@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::select;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -20,7 +21,8 @@ use crate::key::Key;
 use crate::lane::Lane;
 use crate::mutation::Mutations;
 use crate::near::{Copy, Near};
-use crate::port::{Clock, Journal, JournalError, Lsn, Store, TableId};
+use crate::port::{Clock, Journal, JournalError, Lsn, NodeId, SharedCache, Store, TableId};
+use crate::shared::{Shared, SharedSettings, covers};
 use crate::stats::Counters;
 use crate::version::Version;
 
@@ -46,6 +48,8 @@ pub(crate) struct Layer {
     /// How many writes the store takes at once. Asked once: it is needed for every write.
     pub(crate) batch_max: usize,
     pub(crate) journal: Option<Arc<dyn Journal>>,
+    /// The cache that other nodes have too, if there is one.
+    pub(crate) shared: Option<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Picks lanes.
     hasher: Hasher,
@@ -57,6 +61,8 @@ pub(crate) struct Layer {
     stopping: AtomicBool,
     /// Wakes the sweeper when the layer stops.
     pub(crate) stopped: Notify,
+    /// Wakes whoever sleeps when the layer stops.
+    halted: Notify,
     /// Why the journal accepts nothing more, once it does not.
     journal_failure: OnceLock<Error>,
     /// The mark of the last checkpoint in the journal, and when it was written.
@@ -76,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) lanes: usize,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) journal: Option<Arc<dyn Journal>>,
+    pub(crate) shared: Option<(Arc<dyn SharedCache>, SharedSettings, NodeId)>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) generation: u64,
     pub(crate) mutations: Mutations,
@@ -85,23 +92,29 @@ impl Layer {
     pub(crate) fn new(parts: Parts) -> Self {
         let hasher = Hasher::with_seed(parts.clock.random());
         let capabilities = parts.store.capabilities();
+        let lanes = parts.lanes.max(1);
+        let shared = parts
+            .shared
+            .map(|(cache, settings, node)| Shared::new(cache, settings, node, lanes, &hasher));
         Self {
             flusher: flush::Control::new(capabilities.lanes, capabilities.batch_max),
             batch_max: capabilities.batch_max.max(1),
             classes: parts.classes,
             states: parts.states,
             near: Near::new(parts.near_bytes, &hasher),
-            lanes: (0..parts.lanes.max(1))
+            lanes: (0..lanes)
                 .map(|_| Lane::new(&hasher, parts.mutations))
                 .collect(),
             store: parts.store,
             journal: parts.journal,
+            shared,
             clock: parts.clock,
             hasher,
             issued: AtomicU64::new(Version::compose(parts.generation, 0).raw()),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stopped: Notify::new(),
+            halted: Notify::new(),
             journal_failure: OnceLock::new(),
             checkpointed: Mutex::new((Lsn(0), Duration::ZERO)),
             tasks: Mutex::new(Vec::new()),
@@ -233,10 +246,31 @@ impl Layer {
         self.lanes.iter().for_each(Lane::wake_all);
         self.stopped.notify_one();
         self.flusher.stopped.notify_one();
+        self.halted.notify_waiters();
+        if let Some(shared) = &self.shared {
+            shared.wake_all();
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Sleeps, and wakes when the layer stops.
+    pub(crate) async fn sleep_or_stop(&self, wait: Duration) {
+        let halted = self.halted.notified();
+        tokio::pin!(halted);
+        // Registered before looking, so that it is not missed.
+        halted.as_mut().enable();
+        if !self.is_stopping() {
+            select(halted, self.clock.sleep(wait)).await;
+        }
+    }
+
+    /// The shared cache, if keys of this class are in it.
+    pub(crate) fn shared_of(&self, class: usize) -> Option<&Shared> {
+        let shared = self.shared.as_ref()?;
+        covers(self.class(class).strategy).then_some(shared)
     }
 
     /// A poisoned journal stays so: the writes whose sync failed have an unknown outcome, and those after

@@ -31,6 +31,10 @@ pub enum Mutation {
     NoFloor,
     /// What was written in an earlier generation of its shard, or is flushed while that is closed, becomes clean.
     NoGenerationFlush,
+    /// A reader shares also a load that began before it did.
+    RelaxedFlight,
+    /// A mark is taken away although nobody knows whether its write was made.
+    ReleaseUnknown,
 }
 
 /// The rules that are switched off in one gate, or in one shard of a shared cache.

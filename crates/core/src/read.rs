@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use tokio::sync::oneshot;
 
 use crate::class::Strategy;
@@ -22,6 +22,7 @@ use crate::layer::Layer;
 use crate::near::{Copy, Freshness};
 use crate::port::{RowKey, StoreError};
 use crate::receipt::{Durability, Read, Receipt, Source};
+use crate::shared;
 use crate::version::Version;
 
 /// What the near cache has of a key.
@@ -78,6 +79,9 @@ pub(crate) fn lookup(layer: &Layer, key: &[u8]) -> Lookup {
 /// A read of the key's newest acknowledged state.
 pub(crate) async fn read(layer: &Layer, key: &[u8]) -> Result<Read> {
     let class = layer.class_of(key);
+    if let Some(shared) = layer.shared_of(class) {
+        return shared::read(layer, shared, key, class).await;
+    }
     let found = find(layer, key);
     let counters = &layer.state(class).counters;
     match found {
@@ -93,6 +97,35 @@ pub(crate) async fn read(layer: &Layer, key: &[u8]) -> Result<Read> {
         Found::Stale(copy, by) => Box::pin(miss(layer, key, class, Some((copy, by)))).await,
         Found::Nothing => Box::pin(miss(layer, key, class, None)).await,
     }
+}
+
+/// Reads several keys; those in the shared cache with one question for all. Answers in the order of `keys`.
+pub(crate) async fn read_many(layer: &Layer, keys: &[&[u8]]) -> Vec<Result<Read>> {
+    let Some(shared) = &layer.shared else {
+        return join_all(keys.iter().map(|key| read(layer, key))).await;
+    };
+    let mut answers: Vec<Option<Result<Read>>> = vec![None; keys.len()];
+    let mut places = Vec::with_capacity(keys.len());
+    let mut asked = Vec::with_capacity(keys.len());
+    for (place, key) in keys.iter().enumerate() {
+        let class = layer.class_of(key);
+        match layer.shared_of(class) {
+            Some(_) => {
+                places.push(place);
+                asked.push((Key::copy_from(key), class));
+            }
+            None => answers[place] = Some(read(layer, key).await),
+        }
+    }
+    let read = shared::read_many(layer, shared, &asked).await;
+    for (place, read) in places.into_iter().zip(read) {
+        answers[place] = Some(read);
+    }
+    let unanswered = || Err(Error::new(ErrorKind::Unavailable, "the key was not read"));
+    answers
+        .into_iter()
+        .map(|answer| answer.unwrap_or_else(unanswered))
+        .collect()
 }
 
 async fn miss(
@@ -218,7 +251,7 @@ pub(crate) async fn drive_loads(layer: Arc<Layer>, lane: usize) {
 
 /// As [`load_apart`], and no longer than the most patient class of the batch waits: its readers are gone by
 /// then, and a load that hangs must not keep its keys, and those behind it, from being loaded.
-async fn load_in_time(
+pub(crate) async fn load_in_time(
     layer: &Layer,
     batch: &[(Key, usize)],
 ) -> Vec<Result<Option<Entry>, StoreError>> {

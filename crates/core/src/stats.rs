@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::breaker::BreakerState;
 use crate::class::Strategy;
 use crate::near::NearStats;
+use crate::shared::SharedStats;
 
 /// A counter that a hot path may bump: one relaxed addition, on a cache line of its own so that two cores
 /// counting different things do not slow each other.
@@ -81,6 +82,8 @@ pub(crate) struct Counters {
     pub(crate) hits: Counter,
     /// Reads answered by known absence.
     pub(crate) negative_hits: Counter,
+    /// Reads answered by the cache that several nodes share.
+    pub(crate) shared_hits: Counter,
     /// Reads that had to wait for something.
     pub(crate) misses: Counter,
     /// Reads answered by a stale copy because the store could not be read.
@@ -123,6 +126,7 @@ pub struct ClassStats {
     pub strategy: Strategy,
     pub hits: u64,
     pub negative_hits: u64,
+    pub shared_hits: u64,
     pub misses: u64,
     pub stale: u64,
     pub loads: u64,
@@ -179,6 +183,8 @@ pub struct Stats {
     pub flusher_restarts: u64,
     /// Keys whose last write has an unknown outcome; they are read from the store until it is known.
     pub quarantined: u64,
+    /// The cache that several nodes share; nothing without one.
+    pub shared: Option<SharedStats>,
 }
 
 #[cfg(test)]

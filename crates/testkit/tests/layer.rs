@@ -24,6 +24,10 @@ mod life;
 mod outlived;
 #[path = "layer/read_path.rs"]
 mod read_path;
+#[path = "layer/shared_nodes.rs"]
+mod shared_nodes;
+#[path = "layer/shared_through.rs"]
+mod shared_through;
 #[path = "layer/through.rs"]
 mod through;
 #[path = "layer/world.rs"]

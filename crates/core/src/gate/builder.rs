@@ -1,6 +1,7 @@
 //! Building a gate: parts, checks, tables, generation, replay, drivers, in this order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Gate, Handle};
 use crate::age::AgeWatch;
@@ -14,10 +15,11 @@ use crate::layer::{ClassState, Layer, Parts};
 #[cfg(feature = "mutation")]
 use crate::mutation::Mutation;
 use crate::mutation::Mutations;
-use crate::port::{Clock, Journal, Store};
+use crate::port::{Clock, Journal, NodeId, SharedCache, Store};
 use crate::read;
 use crate::receipt::Durability;
 use crate::recover;
+use crate::shared::{self, SharedSettings};
 use crate::stats::Counters;
 use crate::strategy::{self, write_back};
 use crate::sweep;
@@ -32,6 +34,8 @@ pub struct GateBuilder {
     store: Option<Arc<dyn Store>>,
     journal: Option<Arc<dyn Journal>>,
     clock: Option<Arc<dyn Clock>>,
+    shared: Option<Arc<dyn SharedCache>>,
+    shared_settings: SharedSettings,
     classes: Vec<Class>,
     mutations: Mutations,
 }
@@ -72,6 +76,34 @@ impl GateBuilder {
     /// Sets the journal.
     pub fn journal_arc(mut self, journal: Arc<dyn Journal>) -> Self {
         self.journal = Some(journal);
+        self
+    }
+
+    /// Shares a cache with other nodes: any number of gates, in whatever process, over the same cache and the same
+    /// store. Classes have the [`Level`](crate::Level) that they ask for; classes without a store stay in this process.
+    ///
+    /// The store must be one that several nodes can share. Every node must have the same classes.
+    pub fn shared(self, cache: impl SharedCache + 'static) -> Self {
+        self.shared_arc(Arc::new(cache))
+    }
+
+    /// As [`shared`](Self::shared).
+    pub fn shared_arc(mut self, cache: Arc<dyn SharedCache>) -> Self {
+        self.shared = Some(cache);
+        self
+    }
+
+    /// How long after it was announced in the shared cache a write may commit, by the store's clock: 2 seconds unless
+    /// it is set. A write that comes later is undone, and its caller told that it was not made. The same on every node.
+    pub fn mark_timeout(mut self, timeout: Duration) -> Self {
+        self.shared_settings.mark_timeout = timeout;
+        self
+    }
+
+    /// How often the store is asked what others changed in tables with an
+    /// [`outbox`](crate::port::TableSpec::outbox): every 100 milliseconds unless it is set.
+    pub fn outside_poll(mut self, every: Duration) -> Self {
+        self.shared_settings.outside_poll = every;
         self
     }
 
@@ -132,6 +164,10 @@ impl GateBuilder {
             )));
         }
 
+        if let Some(cache) = &self.shared {
+            shared::validate(&*store, self.shared_settings, classes.classes())?;
+            shared::check(&**cache, classes.classes()).await?;
+        }
         let mut states = Vec::with_capacity(classes.classes().len());
         for class in classes.classes() {
             states.push(open_class(&*store, class).await?);
@@ -142,6 +178,13 @@ impl GateBuilder {
         };
         // Above every generation in the journal too, should the store have forgotten.
         let generation = store.open_generation(recovered.generation + 1).await?;
+        let settings = self.shared_settings;
+        let mut shared = None;
+        if let Some(cache) = self.shared {
+            let node = NodeId(clock.random());
+            shared::join(&*store, &*cache, settings, node, classes.classes()).await?;
+            shared = Some((cache, settings, node));
+        }
         let layer = Arc::new(Layer::new(Parts {
             classes,
             states,
@@ -149,16 +192,26 @@ impl GateBuilder {
             lanes,
             store,
             journal: self.journal,
+            shared,
             clock,
             generation,
             mutations: self.mutations,
         }));
-        recovered.restore(&layer).await?;
+        if let Err(error) = prepare(&layer, recovered).await {
+            shared::leave(&layer).await;
+            return Err(error);
+        }
         start(&layer);
         Ok(Gate {
             handle: Arc::new(Handle { layer }),
         })
     }
+}
+
+/// What is done before anything is served.
+async fn prepare(layer: &Arc<Layer>, recovered: recover::Recovered) -> Result<()> {
+    recovered.restore(layer).await?;
+    shared::prepare(layer).await
 }
 
 async fn open_class(store: &dyn Store, class: &Class) -> Result<ClassState> {
@@ -204,4 +257,5 @@ fn start(layer: &Arc<Layer>) {
         layer.spawn(keeper::drive(Arc::clone(layer), Arc::clone(journal)));
     }
     layer.spawn(sweep::drive(Arc::clone(layer)));
+    shared::start(layer);
 }

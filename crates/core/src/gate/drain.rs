@@ -43,6 +43,9 @@ pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<Flus
     if let Some(journal) = &layer.journal {
         journal.close().await;
     }
+    if let Some(shared) = &layer.shared {
+        select(shared.cache.close(), layer.clock.sleep(left(STORE_CLOSES))).await;
+    }
     // A store that hangs finishes what it has by itself, or with the process.
     select(layer.store.close(), layer.clock.sleep(left(STORE_CLOSES))).await;
     Ok(report)

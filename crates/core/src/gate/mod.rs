@@ -103,10 +103,17 @@ impl Gate {
     /// # Errors
     /// As [`read`](Self::read), of the first key that failed.
     pub async fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Bytes>>> {
-        join_all(keys.iter().map(|key| self.get(key)))
-            .await
-            .into_iter()
+        let reads = self.read_many(keys).await.into_iter();
+        reads
+            .map(|read| Ok(read?.entry.map(|entry| entry.value)))
             .collect()
+    }
+
+    /// Reads several keys at once, each with its entry and a receipt; misses share their loads. Not a snapshot: each key
+    /// is read for itself, and has an answer or an error of its own.
+    pub async fn read_many(&self, keys: &[impl AsRef<[u8]>]) -> Vec<Result<Read>> {
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        read::read_many(self.layer(), &keys).await
     }
 
     /// Writes `key`. It lives for ever, or until it is written again or deleted.
@@ -198,6 +205,32 @@ impl Gate {
         state.loads.invalidate(key);
         self.forget(&mut state, key);
         self.layer().near.remove(key)
+    }
+
+    /// As [`evict`](Self::evict), also from the cache that several nodes share. True if this process had a copy.
+    ///
+    /// # Errors
+    /// Unavailable if the shared cache does not answer: it may have been dropped.
+    pub async fn evict_shared(&self, key: &[u8]) -> Result<bool> {
+        let had = self.evict(key);
+        let class = self.layer().class_of(key);
+        if let Some(shared) = self.layer().shared_of(class) {
+            let keys = [(Key::copy_from(key), class)];
+            shared.evict(self.layer(), &keys).await?;
+        }
+        Ok(had)
+    }
+
+    /// As [`evict_all`](Self::evict_all), also of the cache that several nodes share.
+    ///
+    /// # Errors
+    /// Unavailable if the shared cache does not answer: some may have been dropped.
+    pub async fn evict_all_shared(&self) -> Result<()> {
+        self.evict_all();
+        match &self.layer().shared {
+            Some(shared) => shared.clear(self.layer()).await,
+            None => Ok(()),
+        }
     }
 
     /// Drops what is dirty: a broken rule, see [`Mutation::EvictableDirtyEntry`].

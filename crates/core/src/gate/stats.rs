@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::lane::DirtyState;
 use crate::layer::Layer;
+use crate::shared::Shared;
 use crate::stats::{ClassStats, Stats};
 
 /// Looks at every dirty entry, under one lane's lock at a time.
@@ -21,6 +22,7 @@ pub(super) fn stats(layer: &Layer) -> Stats {
                 strategy: class.strategy,
                 hits: counters.hits.get(),
                 negative_hits: counters.negative_hits.get(),
+                shared_hits: counters.shared_hits.get(),
                 misses: counters.misses.get(),
                 stale: counters.stale.get(),
                 loads: counters.loads.get(),
@@ -78,6 +80,7 @@ pub(super) fn stats(layer: &Layer) -> Stats {
         flush_batch,
         flusher_restarts: layer.flusher.restarts(),
         quarantined,
+        shared: layer.shared.as_ref().map(Shared::stats),
     }
 }
 

@@ -5,7 +5,8 @@
 //! first request, and each refusal says what to change.
 
 use crate::class::{Class, Strategy};
-use crate::port::Facts;
+use crate::error::{Error, ErrorKind, Result};
+use crate::port::{Facts, SharedCache, SharedError};
 use crate::receipt::Durability;
 
 /// What is asked of a shared cache.
@@ -43,6 +44,25 @@ impl Demands {
             replicas,
         }
     }
+}
+
+/// The audit of the cache of a gate that is about to open.
+///
+/// # Errors
+/// Configuration, with everything that is refused; unavailable if the cache does not tell how it is set up.
+pub(crate) async fn check(cache: &dyn SharedCache, classes: &[Class]) -> Result<()> {
+    let facts = cache.facts().await.map_err(|error| match error {
+        SharedError::Configuration { .. } => Error::configuration(error),
+        error => Error::new(ErrorKind::Unavailable, error),
+    })?;
+    let audit = Audit::of(&facts, &Demands::of(classes, cache.replicas_needed()));
+    for warning in &audit.warnings {
+        tracing::warn!("{warning}");
+    }
+    if audit.refusals.is_empty() {
+        return Ok(());
+    }
+    Err(Error::configuration(audit.refusals.join("; ")))
 }
 
 /// The first version of Redis that refuses a script for want of memory before its first effect.

@@ -7,6 +7,7 @@ use crate::lane::{Folded, Lane, LaneState, Operation, Present, Work, fold};
 use crate::layer::Layer;
 use crate::near::Freshness;
 use crate::read::load_apart;
+use crate::shared::find_present;
 
 /// A key's operations, folded.
 pub(crate) struct Prepared {
@@ -26,25 +27,40 @@ pub(crate) async fn prepare(
     let now = layer.clock.now();
     let mut found: Vec<Result<Present, Error>> = Vec::with_capacity(batch.len());
     let mut places: Vec<usize> = Vec::new();
-    let mut keys: Vec<(Key, usize)> = Vec::new();
+    let mut keys: Vec<(Key, usize, bool)> = Vec::new();
     for work in &batch {
         let mut present = Present::Unknown;
         if needs(&work.operations) {
-            // A copy that was found outdated is not trusted again.
-            match in_memory(layer, &lane.lock(), &work.key, work.attempts == 0) {
+            // A copy that was found outdated is not trusted again. Where nodes share a cache this one's memory knows
+            // nothing.
+            let trust_copy = work.attempts == 0;
+            let known = match &layer.shared {
+                None => in_memory(layer, &lane.lock(), &work.key, trust_copy),
+                Some(_) => None,
+            };
+            match known {
                 Some(entry) => {
                     present = Present::Known(entry.filter(|entry| !entry.is_expired(now)));
                 }
                 None => {
                     places.push(found.len());
-                    keys.push((work.key.clone(), work.class));
+                    keys.push((work.key.clone(), work.class, trust_copy));
                 }
             }
         }
         found.push(Ok(present));
     }
     if !keys.is_empty() {
-        let loaded = load_apart(layer, &keys).await;
+        let loaded = match &layer.shared {
+            Some(shared) => find_present(layer, shared, &keys).await,
+            None => {
+                let keys: Vec<_> = keys
+                    .into_iter()
+                    .map(|(key, class, _)| (key, class))
+                    .collect();
+                load_apart(layer, &keys).await
+            }
+        };
         for (place, loaded) in places.into_iter().zip(loaded) {
             found[place] = loaded.map(Present::Known).map_err(Error::from);
         }

@@ -15,10 +15,16 @@ use crate::entry::Entry;
 use crate::key::Key;
 use crate::lane::{Lane, Road, Work, needs_present};
 use crate::layer::Layer;
+use crate::shared;
 use crate::version::Version;
 
 /// Commits a batch. Every operation of it is answered when this returns, or is back in the queue.
 pub(crate) async fn commit(layer: &Arc<Layer>, lane: &Lane, batch: Vec<Work>) {
+    // Where nodes share a cache the steps are others: see there.
+    if let Some(shared) = &layer.shared {
+        return shared::commit(layer, shared, lane, Road::Around, batch).await;
+    }
+
     // 1. Operations that depend on the present value are told it; those of one key become one write.
     let (prepared, failed) = prepare(layer, lane, batch, needs_present).await;
     unloaded(layer, lane, Road::Around, failed);

@@ -16,9 +16,15 @@ use super::settle::{Answers, settle, unchanged, unloaded};
 use crate::lane::{Lane, Road, Work, needs_present};
 use crate::layer::Layer;
 use crate::port::Write;
+use crate::shared;
 
 /// Commits a batch. Every operation of it is answered when this returns, or is back in the queue.
 pub(crate) async fn commit(layer: &Arc<Layer>, lane: &Lane, batch: Vec<Work>) {
+    // Where nodes share a cache the steps are others: see there.
+    if let Some(shared) = &layer.shared {
+        return shared::commit(layer, shared, lane, Road::Through, batch).await;
+    }
+
     // 1. Operations that depend on the present value are told it; those of one key become one write.
     let (prepared, failed) = prepare(layer, lane, batch, needs_present).await;
     unloaded(layer, lane, Road::Through, failed);
@@ -40,29 +46,41 @@ pub(super) async fn to_store(
     road: Road,
     prepared: Vec<Prepared>,
 ) -> Vec<(Prepared, commit::Committed)> {
+    let (changed, writes): (Vec<_>, Vec<_>) =
+        to_write(layer, lane, road, prepared).into_iter().unzip();
+    if writes.is_empty() {
+        return Vec::new();
+    }
+    let committed = commit::apply(&*layer.store, writes, layer.clock.now(), None).await;
+    changed.into_iter().zip(committed).collect()
+}
+
+/// What is to be written; what is not is answered here.
+pub(crate) fn to_write(
+    layer: &Layer,
+    lane: &Lane,
+    road: Road,
+    prepared: Vec<Prepared>,
+) -> Vec<(Prepared, Write)> {
     let mut answers = Answers::default();
-    let mut changed = Vec::with_capacity(prepared.len());
     let mut writes = Vec::with_capacity(prepared.len());
     for prepared in prepared {
         let table = layer.state(prepared.work.class).table;
         match (prepared.folded.change.clone(), table) {
             (Some(change), Some(table)) => {
                 let key = prepared.work.key.clone();
-                writes.push(Write {
+                let guard = prepared.folded.guard;
+                let write = Write {
                     table,
                     key,
                     change,
-                    guard: prepared.folded.guard,
-                });
-                changed.push(prepared);
+                    guard,
+                };
+                writes.push((prepared, write));
             }
             _ => unchanged(layer, &mut lane.lock(), road, prepared, &mut answers),
         }
     }
     answers.send();
-    if writes.is_empty() {
-        return Vec::new();
-    }
-    let committed = commit::apply(&*layer.store, writes, layer.clock.now(), None).await;
-    changed.into_iter().zip(committed).collect()
+    writes
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tidegate_core::memory::MemoryStore;
 use tidegate_core::port::{
-    Batch, BoxFuture, Capabilities, Guard, Outcome, Resolution, RowKey, Store, StoreError, Swept,
-    TableId, TableSpec, Ticket, Timestamp,
+    Batch, BoxFuture, Capabilities, ClassSettings, Guard, Horizon, ManyNodes, NodeId, Outcome,
+    Outside, OutsideCursor, Resolution, RowKey, Store, StoreError, Swept, TableId, TableSpec,
+    Ticket, Timestamp,
 };
 use tidegate_core::{Entry, Key, Version};
 use tokio::sync::Notify;
@@ -281,6 +282,7 @@ impl FaultyStore {
         match self.shared.random.below(3) {
             0 => self.finish(ticket, true).await,
             1 => self.finish(ticket, false).await,
+            _ if batch.commit_by.is_some() => self.commit_late(ticket, batch)?,
             _ => {
                 let late = self.clone();
                 tokio::spawn(async move {
@@ -296,6 +298,33 @@ impl FaultyStore {
             Some(Ticket(ticket)),
             "simulated loss of the answer",
         ))
+    }
+
+    /// The transaction has found that it is in time, and is held up before its commit.
+    fn commit_late(&self, ticket: u64, batch: &Batch) -> Result<(), StoreError> {
+        let begun = match self.shared.inner.begin(batch.clone()) {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.forget(ticket, batch);
+                return Err(error);
+            }
+        };
+        let (late, batch) = (self.clone(), batch.clone());
+        tokio::spawn(async move {
+            for _ in 0..3 {
+                late.take_time().await;
+            }
+            let commits = late.shared.random.chance(0.5);
+            let outcomes = commits.then(|| begun.commit());
+            let mut resolution = Resolution::Aborted;
+            if let Some(Ok(outcomes)) = outcomes {
+                late.state().applied.note(&batch, &outcomes);
+                resolution = Resolution::Committed;
+            }
+            late.state().resolved.insert(ticket, resolution);
+            late.forget(ticket, &batch);
+        });
+        Ok(())
     }
 
     /// Numbers a batch that is under way.
@@ -467,11 +496,53 @@ impl Store for FaultyStore {
         })
     }
 
+    fn many_nodes(&self) -> Option<&dyn ManyNodes> {
+        Some(self)
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.shared.inner.ping()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+impl ManyNodes for FaultyStore {
+    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, StoreError>> {
+        Box::pin(async move {
+            self.take_time_or_fail().await?;
+            let horizon = self.shared.inner.horizon().await;
+            // What it says is of the past when it arrives.
+            self.take_time().await;
+            horizon
+        })
+    }
+
+    fn agree<'a>(
+        &'a self,
+        node: NodeId,
+        settings: &'a [ClassSettings],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.take_time_or_fail().await?;
+            self.shared.inner.agree(node, settings).await
+        })
+    }
+
+    fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.shared.inner.leave(node)
+    }
+
+    fn outside_changes(
+        &self,
+        after: Option<OutsideCursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Outside, StoreError>> {
+        Box::pin(async move {
+            self.take_time_or_fail().await?;
+            self.shared.inner.outside_changes(after, limit).await
+        })
     }
 }
