@@ -10,12 +10,17 @@ use std::time::Duration;
 
 use tidegate_core::memory::machine::{SharedEntry, SharedShard, SharedState};
 use tidegate_core::port::{
-    Asked, Claimed, Ended, Expected, Fill, Flushed, Got, Guard, Held, Known, Life, Mark, Marked,
-    Outcome, Put, PutOutcome, SharedKey, StoreTime, Timestamp, Token, Value,
+    Asked, Expected, Fill, Got, Held, Life, Put, PutOutcome, SharedKey, Timestamp, Token, Value,
 };
 use tidegate_core::{Mutation, Version};
 
 use super::explore::Model;
+
+mod flushers;
+mod others;
+
+use flushers::{Flush, Flusher};
+use others::Other;
 
 pub(crate) const LOST: &str = "an acknowledged write is lost";
 pub(crate) const RESURRECTED: &str = "a deleted row is back, or its delete lost";
@@ -29,7 +34,6 @@ pub(crate) const SERVED: &str = "all writes are in the store and served";
 pub(crate) const SERVED_AFTER: &str = "all writes are in the store and served in a new generation";
 
 const FIRST_SERVER: u64 = 1;
-const THROUGH: Token = Token(7);
 const READER: u64 = 20;
 /// Past the end of every claim.
 const LATE: Timestamp = Timestamp::from_millis(1000);
@@ -78,43 +82,6 @@ enum Writer {
     /// In the cache, and not yet acknowledged by the server that took it.
     Dirty(Version, u64),
     Acknowledged(Version),
-}
-
-/// A write of a flush.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-struct Flush {
-    version: Version,
-    base: Option<Version>,
-    deleted: bool,
-    /// The generation in which it was claimed.
-    generation: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Flusher {
-    Idle,
-    Claimed(Flush),
-    /// What is to be said of it.
-    Ended(Version, End),
-}
-
-/// [`Flushed`], as far as it is used here.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum End {
-    Stored,
-    Again,
-    Over(Version),
-    Dropped,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Other {
-    Idle,
-    /// The one who goes through the store has its mark, of a generation.
-    Marked(u64),
-    /// In the store, and the cache was not told.
-    Stored(Version),
-    Done,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -215,55 +182,6 @@ fn held(version: Version, deleted: bool) -> Held {
         version,
         value: (!deleted).then_some(value),
     }
-}
-
-fn is_own(version: Version) -> bool {
-    version.raw().is_multiple_of(2)
-}
-
-/// Applies a write, and tells what is to be said of it.
-fn apply(row: &mut Row, variant: &Variant, flush: Flush, opened: u64) -> (End, &'static str) {
-    if variant.deadline && flush.generation < opened {
-        return (End::Again, "too late");
-    }
-    let mut flush = flush;
-    // What the layer does with a conflict is another attempt at most.
-    for _ in 0..2 {
-        let known = Known {
-            live: row.live,
-            newest: row.newest,
-            once: Version::NONE,
-        };
-        let guard = Guard::Flush {
-            base: flush.base,
-            version: flush.version,
-        };
-        match guard.admit(known) {
-            Ok(_) => {}
-            Err(Outcome::Superseded) if variant.guarded => return (End::Stored, "is there"),
-            Err(Outcome::Conflict { newest }) if variant.guarded => {
-                if is_own(newest) && newest > flush.version {
-                    return (End::Dropped, "is older");
-                }
-                if !is_own(newest) && !variant.cache_wins {
-                    return (End::Dropped, "makes way");
-                }
-                if newest > flush.version {
-                    return (End::Over(newest), "is to go over");
-                }
-                flush.base = Some(newest);
-                continue;
-            }
-            Err(_) => {}
-        }
-        row.live = (!flush.deleted).then_some(flush.version);
-        row.newest = match (flush.deleted, variant.remembers) {
-            (true, false) => Version::NONE,
-            _ => flush.version,
-        };
-        return (End::Stored, "is written");
-    }
-    (End::Again, "changes all the time")
 }
 
 impl State {
@@ -376,155 +294,6 @@ impl State {
         };
         let dirty = replica.entry.dirty();
         *replica == self.cache || dirty.is_some_and(|dirty| dirty.held.version >= version)
-    }
-
-    fn flusher_steps(&self, variant: &Variant, i: usize, next: &mut Vec<(Step, Self)>) {
-        let mut state = self.clone();
-        match &self.flushers[i] {
-            Flusher::Idle => {
-                let may = self.rounds[i] > 0 && self.is_current();
-                if !may || self.cache.entry.claimable(LATE).is_none() {
-                    return;
-                }
-                state.rounds[i] -= 1;
-                let Some(claimed) = state.cache.entry.claim(&key(), LATE) else {
-                    return;
-                };
-                let Claimed { held, base, .. } = claimed;
-                let version = held.version;
-                state.flushers[i] = Flusher::Claimed(Flush {
-                    version,
-                    base,
-                    deleted: held.value.is_none(),
-                    generation: self.cache.shard.generation,
-                });
-                if variant.clean_once_claimed {
-                    let Cache { entry, shard } = &mut state.cache;
-                    entry.settle(shard, version, &Flushed::Stored(LIFE));
-                }
-                next.push((Step::Claims(i, Shown(version)), state));
-            }
-            Flusher::Claimed(flush) => {
-                let (end, what) = apply(&mut state.row, variant, *flush, self.opened());
-                state.flushers[i] = Flusher::Ended(flush.version, end);
-                next.push((Step::Applies(i, what), state));
-                if self.crashes > 0 {
-                    next.push((Step::Dies(i), self.without(variant, i)));
-                    let mut state = self.without(variant, i);
-                    state.late = Some(*flush);
-                    next.push((Step::LosesItsAnswer(i), state));
-                }
-            }
-            Flusher::Ended(version, end) => {
-                if self.is_current() {
-                    let flushed = match *end {
-                        End::Stored => Flushed::Stored(LIFE),
-                        End::Again => Flushed::Again(Timestamp::default()),
-                        End::Over(row) => Flushed::Over(row),
-                        End::Dropped => Flushed::Dropped,
-                    };
-                    let Cache { entry, shard } = &mut state.cache;
-                    entry.settle(shard, *version, &flushed);
-                    state.flushers[i] = Flusher::Idle;
-                    next.push((Step::Settles(i), state));
-                }
-                if self.crashes > 0 {
-                    next.push((Step::Dies(i), self.without(variant, i)));
-                }
-            }
-        }
-    }
-
-    /// A flusher ended without settling. What it claimed can be claimed again.
-    fn without(&self, variant: &Variant, i: usize) -> Self {
-        let mut state = self.clone();
-        state.crashes -= 1;
-        state.flushers[i] = Flusher::Idle;
-        state.rounds[1 - i] = state.rounds[1 - i].max(variant.rounds);
-        state
-    }
-
-    fn late_steps(&self, variant: &Variant, next: &mut Vec<(Step, Self)>) {
-        let Some(flush) = self.late else {
-            return;
-        };
-        let mut state = self.clone();
-        state.late = None;
-        next.push((Step::LateFlushNeverComes, state.clone()));
-        let (_, what) = apply(&mut state.row, variant, flush, self.opened());
-        next.push((Step::LateFlush(what), state));
-    }
-
-    fn stranger_steps(&self, next: &mut Vec<(Step, Self)>) {
-        let mut state = self.clone();
-        match self.stranger {
-            Other::Idle => {
-                let version = self.row.newest.raised_outside();
-                (state.row.live, state.row.newest) = (Some(version), version);
-                state.stranger = Other::Stored(version);
-                next.push((Step::StrangerWrites(Shown(version)), state));
-            }
-            Other::Stored(version) if self.is_current() => {
-                let Cache { entry, shard } = &mut state.cache;
-                entry.invalidate(shard, version);
-                state.stranger = Other::Done;
-                next.push((Step::StrangerIsTold, state));
-            }
-            _ => {}
-        }
-    }
-
-    fn through_steps(&self, next: &mut Vec<(Step, Self)>) {
-        let mut state = self.clone();
-        match self.through {
-            Other::Idle if self.is_current() => {
-                let mark = Mark {
-                    key: key(),
-                    token: THROUGH,
-                    commit_by: StoreTime::default(),
-                };
-                let Cache { entry, shard } = &mut state.cache;
-                if entry.mark(shard, &mark) == Marked::Dirty {
-                    return;
-                }
-                state.through = Other::Marked(self.cache.shard.generation);
-                next.push((Step::ThroughMarks, state));
-            }
-            Other::Marked(generation) => {
-                if generation < self.opened() {
-                    // It is too late to commit.
-                    state.through = Other::Done;
-                    next.push((Step::ThroughDies, state));
-                    return;
-                }
-                let newest = self.row.newest.raw().max(Version::compose(1, 0).raw());
-                let version = Version::from_raw((newest | 1) + 1);
-                (state.row.live, state.row.newest) = (Some(version), version);
-                let mut dead = state.clone();
-                dead.through = Other::Done;
-                next.push((Step::ThroughDies, dead));
-                state.through = Other::Stored(version);
-                state.told = state.told.max(version);
-                next.push((Step::ThroughCommits(Shown(version)), state));
-            }
-            Other::Stored(version) if self.is_current() => {
-                let Cache { entry, shard } = &mut state.cache;
-                let ended = Ended::Committed {
-                    held: held(version, false),
-                    life: LIFE,
-                };
-                entry.release(shard, THROUGH, &ended);
-                state.through = Other::Done;
-                next.push((Step::ThroughReleases, state));
-            }
-            _ => {}
-        }
-        let is_left = matches!(&self.cache.entry.state, SharedState::Quarantine(_));
-        if self.through == Other::Done && is_left && self.is_current() {
-            let mut state = self.clone();
-            state.cache.entry.sweep(&self.cache.shard, THROUGH);
-            next.push((Step::IsSwept, state));
-        }
     }
 
     fn reader_steps(&self, next: &mut Vec<(Step, Self)>) {
