@@ -67,6 +67,22 @@ async fn with_text_and_bytes_side_by_side() {
     check_made_here(ValueType::Auto, Values::Any).await;
 }
 
+/// The triggers of the outbox change nothing of what we write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_an_outbox() {
+    let spec = |name| TableSpec {
+        outbox: true,
+        ..TableSpec::named(name)
+    };
+    check(
+        Keys::Text,
+        Values::Any,
+        |case| (spec(case.to_string()), spec(format!("public.{case} 2"))),
+        |_| String::new(),
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn with_text() {
     check_made_here(ValueType::Text, Values::Text).await;

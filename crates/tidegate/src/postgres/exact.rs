@@ -20,6 +20,8 @@ struct Decided<'a> {
     update: Vec<(&'a Write, Version)>,
     delete: Vec<&'a Write>,
     remember: Vec<(&'a Write, Version)>,
+    /// Deletes that found no row, where others may be about to make one.
+    unseen: Vec<(&'a Write, Version)>,
     /// Marks of writes that apply once, with their own keys.
     once: Vec<(Key, Version)>,
 }
@@ -271,6 +273,8 @@ fn decide<'a>(
             (Change::Delete, row) => {
                 if row.is_some() {
                     decided.delete.push(write);
+                } else if group.table.spec.outbox {
+                    decided.unseen.push((write, version));
                 }
                 if row.is_some() || deleted.is_some() || write.guard != Guard::Always {
                     decided.remember.push((write, version));
@@ -343,6 +347,21 @@ async fn write(
                     plan::key_bytes(remember.iter().map(|write| write.0)),
                     plan::versions(remember.iter().map(|write| write.1)),
                     Box::new(when),
+                ],
+                rows: None,
+                puts: &[],
+            });
+        }
+        if !decided.unseen.is_empty() {
+            let unseen = &decided.unseen;
+            sent.push(Sent {
+                table: &group.table.name,
+                keys: group.table.keys,
+                statement: lease.prepare(&sql.unseen).await?,
+                arrays: vec![
+                    Box::new(group.table.name.as_str()),
+                    plan::key_bytes(unseen.iter().map(|write| write.0)),
+                    plan::versions(unseen.iter().map(|write| write.1)),
                 ],
                 rows: None,
                 puts: &[],

@@ -5,6 +5,13 @@
 //! look at it for each row. What a trigger or a foreign key changes further in our transactions counts as others'.
 //! Whoever makes the same setting for a connection of their own takes it upon them to tell of their changes.
 //!
+//! Of two who delete and make a key at the same time, the one who makes it may have taken a number that the deletion
+//! has passed meanwhile. Its statement fails with a serialization failure (40001), to be tried again: the row cannot be
+//! given another number any more, but by a statement that would set off the triggers of others with our rights.
+//!
+//! The other way round, a delete of ours that finds no row is noted as well: others may be about to make that row, with
+//! an older number, and nobody is to take the key for absent when it appears.
+//!
 //! Rows are noted one by one and not by statement: for a trigger by statement the server would keep a copy of every
 //! row that we write. Nodes poll. They are not notified: a transaction that notifies commits under a lock that all
 //! databases of the server share, so that every writer would wait for every other.
@@ -101,7 +108,6 @@ fn body(support: &Support, spec: &TableSpec) -> String {
         next = raised(&format!("t.{version}")),
         above = raised("m.version"),
     );
-    let raise_row = format!("update %s set {version} = $1 where {key} = $2");
     format!(
         "declare
              of_table constant text := TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME;
@@ -138,13 +144,17 @@ fn body(support: &Support, spec: &TableSpec) -> String {
                  return null;
              end if;
              if TG_OP = 'INSERT' or new.{key} is distinct from old.{key} then
-                 -- A row that waited for the deletion of the one before did not see it when it got its number.
+                 -- A row that waited for the deletion of the one before did not see it when it got its number. Where
+                 -- it cannot see it now either, because of the isolation, the server refuses to pass it by.
+                 if current_setting('transaction_isolation') <> 'read committed' then
+                     insert into {tombstone} (table_name, key, version, deleted_at)
+                     values (of_table, {as_bytes}(new.{key}), 0, now()) on conflict do nothing;
+                 end if;
                  select m.version into known from {tombstone} as m
                  where m.table_name = of_table and m.key = {as_bytes}(new.{key});
                  if known >= new.{version} then
-                     -- Which is noted for itself.
-                     execute format({raise_row}, TG_RELID::regclass) using {above_known}, new.{key};
-                     return null;
+                     raise exception 'the key was deleted at the same time: try again'
+                     using errcode = 'serialization_failure';
                  end if;
              end if;
              insert into {outbox} (table_name, key, version)
@@ -152,10 +162,8 @@ fn body(support: &Support, spec: &TableSpec) -> String {
              return null;
          end",
         remember_all = literal(&remember_all),
-        raise_row = literal(&raise_row),
         above_old = raised(&format!("old.{version}")),
         above_deleted = raised("m.version"),
-        above_known = raised("known"),
         max = i64::MAX - 2,
     )
 }

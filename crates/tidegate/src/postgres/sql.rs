@@ -86,6 +86,8 @@ pub(super) struct Statements {
     pub(super) remembered: Arc<str>,
     /// Remembers: `$1` table, `$2` keys as bytes, `$3` versions, `$4` when.
     pub(super) remember: Arc<str>,
+    /// Notes deletes that found no row in the outbox: `$1` table, `$2` keys as bytes, `$3` versions.
+    pub(super) unseen: Arc<str>,
     /// `$1` table, `$2` before when, `$3` limit. Gives a row for each version dropped.
     pub(super) forget: Arc<str>,
 }
@@ -381,6 +383,17 @@ impl Statements {
                  on conflict (table_name, key) do update
                  set version = excluded.version, deleted_at = excluded.deleted_at
                  where m.version < excluded.version"
+            )
+            .into(),
+            // A row that others have made and not committed is not seen, whatever lock is held, and its number is older
+            // than that of the deletion. Nobody is to take the key for absent when it appears. Told after our commit,
+            // and therefore to whoever learned of the deletion from us, with a number that is greater.
+            unseen: format!(
+                "insert into {outbox} (table_name, key, version)
+                 select $1, u.k, (least(u.ver, {max}) + 1) | 1
+                 from unnest($2::bytea[], $3::bigint[]) as u (k, ver)",
+                outbox = support.outbox,
+                max = i64::MAX - 2,
             )
             .into(),
             forget: format!(

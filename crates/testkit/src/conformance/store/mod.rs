@@ -19,7 +19,8 @@
 //! ```
 //!
 //! The cases in reading order: rows (what was put is loaded, scanned, counted), versions, guards, flushes
-//! (what a write was made over), additions, expiry, races (many writers at once) and model (random batches against the reference).
+//! (what a write was made over), additions, expiry, races (many writers at once), many nodes
+//! (limits of time, horizons, settings agreed on) and model (random batches against the reference).
 
 #![expect(clippy::unwrap_used, reason = "a suite fails by panic, like any test")]
 
@@ -27,6 +28,7 @@ mod additions;
 mod expiry;
 mod flushes;
 mod guards;
+mod many_nodes;
 mod model;
 mod races;
 mod rows;
@@ -140,6 +142,7 @@ pub fn cases() -> Vec<Case> {
         additions::CASES,
         expiry::CASES,
         races::CASES,
+        many_nodes::CASES,
         model::CASES,
     ]
     .concat()
