@@ -98,6 +98,6 @@ pub use near::NearStats;
 pub use read::Lookup;
 pub use receipt::{ClassFlush, Durability, FlushReport, Read, Receipt, Source, Written};
 pub use scan::ScanCursor;
-pub use shared::{Audit, Demands, SharedStats};
+pub use shared::{Audit, Demands, Session, SharedStats};
 pub use stats::{ClassStats, Stats};
 pub use version::{GENERATION_MAX, Version};

@@ -35,6 +35,10 @@ pub enum Mutation {
     RelaxedFlight,
     /// A mark is taken away although nobody knows whether its write was made.
     ReleaseUnknown,
+    /// A copy is kept also of an answer that the news of a change has overtaken.
+    KeepOvertaken,
+    /// A write leaves the copy of its own node as it is until it is told of the change.
+    ForgetLate,
 }
 
 /// The rules that are switched off in one gate, or in one shard of a shared cache.

@@ -22,7 +22,7 @@ use crate::layer::Layer;
 use crate::near::{Copy, Freshness};
 use crate::port::{RowKey, StoreError};
 use crate::receipt::{Durability, Read, Receipt, Source};
-use crate::shared;
+use crate::shared::{self, Session};
 use crate::version::Version;
 
 /// What the near cache has of a key.
@@ -60,6 +60,27 @@ pub(crate) fn find(layer: &Layer, key: &[u8]) -> Found {
 
 /// Looks into the near cache only, counting a hit.
 pub(crate) fn lookup(layer: &Layer, key: &[u8]) -> Lookup {
+    if layer.shared.is_some() {
+        return lookup_shared(layer, key);
+    }
+    look(layer, key)
+}
+
+fn lookup_shared(layer: &Layer, key: &[u8]) -> Lookup {
+    let class = layer.class_of(key);
+    let Some(shared) = layer.shared_of(class) else {
+        return look(layer, key);
+    };
+    let Some(near) = shared::find_copy(layer, shared, key, class, Version::NONE) else {
+        return Lookup::Miss;
+    };
+    match shared::near_read(layer, class, near).entry {
+        Some(entry) => Lookup::Hit(entry),
+        None => Lookup::Negative,
+    }
+}
+
+fn look(layer: &Layer, key: &[u8]) -> Lookup {
     let Found::Fresh(copy) = find(layer, key) else {
         return Lookup::Miss;
     };
@@ -80,7 +101,7 @@ pub(crate) fn lookup(layer: &Layer, key: &[u8]) -> Lookup {
 pub(crate) async fn read(layer: &Layer, key: &[u8]) -> Result<Read> {
     let class = layer.class_of(key);
     if let Some(shared) = layer.shared_of(class) {
-        return shared::read(layer, shared, key, class).await;
+        return shared::read(layer, shared, key, class, Version::NONE).await;
     }
     let found = find(layer, key);
     let counters = &layer.state(class).counters;
@@ -99,6 +120,17 @@ pub(crate) async fn read(layer: &Layer, key: &[u8]) -> Result<Read> {
     }
 }
 
+/// As [`read`], and never older than what the session has seen, which then has seen this too.
+pub(crate) async fn read_in(layer: &Layer, key: &[u8], session: &mut Session) -> Result<Read> {
+    let class = layer.class_of(key);
+    let read = match layer.shared_of(class) {
+        Some(shared) => shared::read(layer, shared, key, class, session.least(key)).await,
+        None => read(layer, key).await,
+    }?;
+    session.saw(key, &read.receipt);
+    Ok(read)
+}
+
 /// Reads several keys; those in the shared cache with one question for all. Answers in the order of `keys`.
 pub(crate) async fn read_many(layer: &Layer, keys: &[&[u8]]) -> Vec<Result<Read>> {
     let Some(shared) = &layer.shared else {
@@ -112,7 +144,7 @@ pub(crate) async fn read_many(layer: &Layer, keys: &[&[u8]]) -> Vec<Result<Read>
         match layer.shared_of(class) {
             Some(_) => {
                 places.push(place);
-                asked.push((Key::copy_from(key), class));
+                asked.push((Key::copy_from(key), class, Version::NONE));
             }
             None => answers[place] = Some(read(layer, key).await),
         }

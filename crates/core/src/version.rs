@@ -33,7 +33,7 @@ impl Version {
 
     /// A version as a store keeps it.
     #[must_use]
-    pub fn from_raw(raw: u64) -> Self {
+    pub const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 

@@ -24,6 +24,10 @@ mod life;
 mod outlived;
 #[path = "layer/read_path.rs"]
 mod read_path;
+#[path = "layer/shared_lag.rs"]
+mod shared_lag;
+#[path = "layer/shared_levels.rs"]
+mod shared_levels;
 #[path = "layer/shared_nodes.rs"]
 mod shared_nodes;
 #[path = "layer/shared_through.rs"]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a read promises where several nodes share a cache (`GateBuilder::shared`).
+/// What a read promises where several nodes share a cache ([`GateBuilder::shared`](crate::GateBuilder::shared)).
 /// Without a shared cache there is one node, whose reads are linearizable, and the level says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Level {
@@ -12,7 +12,7 @@ pub enum Level {
     /// A read is at most this old, sees the writes of its own node, and on one node never goes back. It may be
     /// answered by a copy in this process.
     Bounded(Duration),
-    /// Reads of a session see its writes, and never go back, on whatever node it is continued.
+    /// Reads of a [`Session`](crate::Session) see its writes, and never go back, on whatever node it is continued.
     /// Other reads may be as old as the class's `ttl`.
     Session,
     /// A read may be as old as the class's `ttl`, which has to be given.
@@ -29,5 +29,10 @@ impl Level {
             Self::Session => "session",
             Self::Eventual => "eventual",
         }
+    }
+
+    /// Whether a copy in this process may answer.
+    pub(crate) fn allows_near(self) -> bool {
+        self != Self::Linearizable
     }
 }

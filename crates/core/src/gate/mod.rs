@@ -32,6 +32,7 @@ use crate::port::Timestamp;
 use crate::read::{self, Lookup};
 use crate::receipt::{FlushReport, Read, Written};
 use crate::scan::{self, ScanCursor};
+use crate::shared::Session;
 use crate::stats::Stats;
 use crate::write::{put, write};
 
@@ -114,6 +115,16 @@ impl Gate {
     pub async fn read_many(&self, keys: &[impl AsRef<[u8]>]) -> Vec<Result<Read>> {
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         read::read_many(self.layer(), &keys).await
+    }
+
+    /// As [`read`](Self::read) in a session: never older than what its client has seen or written, on whatever node
+    /// that was. What is read is seen. Writes are to be told by [`Session::saw`], those of unknown outcome by
+    /// [`Session::lost`].
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_in(&self, key: &[u8], session: &mut Session) -> Result<Read> {
+        read::read_in(self.layer(), key, session).await
     }
 
     /// Writes `key`. It lives for ever, or until it is written again or deleted.

@@ -122,6 +122,12 @@ async fn mark(
         .collect();
     let answers = fit(shared.cache.mark(&marks).await, marks.len());
     pass.tell(&answers, &*layer.clock);
+    if !layer.mutations.breaks(Mutation::ForgetLate) {
+        // Whatever this node kept before the mark, or asked for before it: its writers are not shown it any more.
+        for mark in &marks {
+            shared.copies.forget(layer, mark.key.key.as_bytes());
+        }
+    }
     let mut marked = Vec::with_capacity(going.len());
     let (mut unopened, mut failed, mut perhaps) = (Vec::new(), Vec::new(), Vec::new());
     for ((going, mark), answer) in going.into_iter().zip(marks).zip(answers) {
@@ -235,5 +241,7 @@ fn ended(layer: &Layer, road: Road, prepared: &Prepared, committed: &Committed) 
 
 /// The near cache has nothing of a write until it is read.
 fn forget(layer: &Layer, key: &Key, _: usize, _: Option<&Entry>, _: Version) {
-    layer.near.remove(key.as_bytes());
+    if !layer.mutations.breaks(Mutation::ForgetLate) {
+        layer.near.remove(key.as_bytes());
+    }
 }

@@ -8,7 +8,7 @@ use crate::port::{Held, Life, Timestamp, Value};
 use crate::version::Version;
 
 /// Kept for so long where the class names no ttl: whatever went wrong unseen is over by then.
-const TTL_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const TTL_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Nothing is kept for less.
 const KEPT_MIN: Duration = Duration::from_millis(1);
 

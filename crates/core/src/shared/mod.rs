@@ -7,11 +7,13 @@
 //!
 //! In reading order: [`read`], [`flights`] and [`load`] (a read), [`present`], [`commit`] and [`release`] (a write),
 //! [`sweep`] (marks that nobody takes away), [`generation`] (a cache that may have lost something), [`store_clock`],
+//! [`copies`] and [`session`] (levels below linearizable),
 //! [`members`] (settings that all nodes must share), [`outside`] (writes that pass by all of them), [`reach`] (a cache
 //! that is away), [`audit`] (one that is set up wrongly).
 
 mod audit;
 mod commit;
+mod copies;
 mod counters;
 mod flights;
 mod generation;
@@ -23,6 +25,7 @@ mod present;
 mod reach;
 mod read;
 mod release;
+mod session;
 mod store_clock;
 mod sweep;
 
@@ -32,11 +35,14 @@ use std::time::Duration;
 pub(crate) use audit::check;
 pub use audit::{Audit, Demands};
 pub(crate) use commit::commit;
+pub(crate) use copies::find as find_copy;
 pub use counters::SharedStats;
 pub(crate) use members::{join, leave};
 pub(crate) use present::find as find_present;
-pub(crate) use read::{read, read_many};
+pub(crate) use read::{near_read, read, read_many};
+pub use session::Session;
 
+use copies::Copies;
 use counters::SharedCounters;
 use flights::LaneFlights;
 use generation::{Keeper, Needs};
@@ -66,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) needs: Needs,
     pub(crate) counters: SharedCounters,
     lanes: Vec<SharedLane>,
+    pub(crate) copies: Copies,
     store_clock: StoreClock,
     settings: SharedSettings,
     node: NodeId,
@@ -113,6 +120,7 @@ impl Shared {
             needs: Needs::default(),
             counters: SharedCounters::default(),
             lanes: (0..lanes).map(|_| lane()).collect(),
+            copies: Copies::new(hasher),
             store_clock: StoreClock::default(),
             settings,
             node,
@@ -235,11 +243,13 @@ pub(crate) fn validate(
 ///
 /// # Errors
 /// Unavailable if the store does not answer.
-pub(crate) async fn prepare(layer: &Layer) -> Result<()> {
+pub(crate) async fn prepare(layer: &Arc<Layer>) -> Result<()> {
     let Some(shared) = &layer.shared else {
         return Ok(());
     };
-    Keeper::new(shared).look(layer, shared).await
+    Keeper::new(shared).look(layer, shared).await?;
+    let watched = copies::watch(layer, shared).await;
+    watched.map_err(|error| Error::new(ErrorKind::Unavailable, error))
 }
 
 /// The key as the shared cache knows it.

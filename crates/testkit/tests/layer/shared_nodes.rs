@@ -12,6 +12,7 @@ use tidegate_testkit::sim::{
     FaultyJournal, FaultyStore, JournalFaults, Random, SimClock, SimDisk, StoreFaults,
 };
 
+use crate::shared_lag::{Lag, Lagging};
 use crate::world::{ms, pass, text};
 
 /// Few shards, so that keys meet in them.
@@ -59,6 +60,23 @@ impl Nodes {
             answers_early: false,
         };
         self.builder_with(node, faults)
+    }
+
+    /// A node that sees the cache through this.
+    pub(crate) fn builder_over(
+        &self,
+        node: usize,
+        cache: impl SharedCache + 'static,
+    ) -> GateBuilder {
+        self.builder(node).shared(cache)
+    }
+
+    /// The cache, with its news held back by `lag`.
+    pub(crate) fn lagging(&self, lag: &Arc<Lag>) -> Lagging {
+        Lagging {
+            cache: self.cache.clone(),
+            lag: Arc::clone(lag),
+        }
     }
 
     pub(crate) fn builder_with(&self, node: usize, faults: JournalFaults) -> GateBuilder {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidegate_core::port::{Clock, SharedCache};
-use tidegate_core::{Class, ErrorKind, Gate, Source, Strategy, integer};
+use tidegate_core::{Class, ErrorKind, Gate, Mutation, Source, Strategy, integer};
 use tidegate_testkit::sim::StoreFaults;
 
 use crate::hooked::Hooked;
@@ -142,6 +142,46 @@ async fn a_write_whose_outcome_is_unknown_is_never_served_before_it_is_known() {
         let read = gates[0].read(b"b:1").await.unwrap();
         assert_eq!(read.receipt.source, Source::Shared, "the mark is gone");
     }
+}
+
+/// What a reader is given that came after a write of another node was acknowledged, while its own node was loading.
+async fn joins_a_load(relaxed: bool) -> Option<String> {
+    let nodes = Nodes::new(2);
+    let mut builder = nodes.builder(0);
+    if relaxed {
+        builder = builder.without(Mutation::RelaxedFlight);
+    }
+    let gate = builder.class(around()).open().await.unwrap();
+    let other = nodes.gate(1, around()).await;
+    nodes.opened().await;
+    nodes.outside("b:1", Some("old"));
+    for _ in 0..200 {
+        nodes.cache.clear().await.unwrap();
+        nodes.store.set_faults(StoreFaults::none(ms(40)));
+        let later = async {
+            pass(ms(5)).await;
+            other.set("b:1", "new").await.unwrap();
+            text(&gate, "b:1").await
+        };
+        let (_, later) = tokio::join!(text(&gate, "b:1"), later);
+        if later.as_deref() != Some("new") {
+            return later;
+        }
+        nodes.set_down(false);
+        other.set("b:1", "old").await.unwrap();
+        pass(ms(50)).await;
+    }
+    Some("new".to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_a_write_of_another_node_shares_no_load_of_before() {
+    assert_eq!(joins_a_load(false).await.as_deref(), Some("new"));
+    assert_eq!(
+        joins_a_load(true).await.as_deref(),
+        Some("old"),
+        "the test notices"
+    );
 }
 
 #[tokio::test(start_paused = true)]
