@@ -1,6 +1,6 @@
 //! `tidegate`: a cache in front of a database that any Redis client can talk to.
 //!
-//! In reading order: [`cli`] (what can be asked of the program), [`config`] (what it is told), [`serve`] (open, listen,
+//! In reading order: [`cli`] (what can be asked of the program), [`config`] (what it is told), [`serve`] ([`open`], listen,
 //! shut down), [`listener`] and [`connection`] (sockets; bytes in and out), [`command`] (what each command does),
 //! [`server`] and [`client`] (what connections share), [`admin`] (metrics by HTTP), [`remote`] (commands that talk to a
 //! running server).
@@ -19,9 +19,11 @@ mod exit_codes;
 mod fail_point;
 mod left;
 mod listener;
+mod open;
 mod remote;
 mod serve;
 mod server;
+mod shared_figures;
 mod welcome;
 
 use std::io::IsTerminal;

@@ -1,15 +1,11 @@
 //! `tidegate serve`: open, listen, serve, and shut down in order.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::journal::JournalConfig;
-#[cfg(feature = "fail-points")]
-use tidegate::port::{Journal, Store};
 use tidegate::{FlushReport, Gate};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,13 +14,12 @@ use tokio::time::Instant;
 
 use crate::admin;
 use crate::cli::Serve;
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, SharedConfig};
 use crate::console;
 use crate::exit_codes::Exit;
-#[cfg(feature = "fail-points")]
-use crate::fail_point;
 use crate::left::Left;
 use crate::listener::Listener;
+use crate::open::open;
 use crate::server::Server;
 use crate::welcome;
 
@@ -90,7 +85,9 @@ async fn serve(config: Config, file: Option<&Path>) -> io::Result<Exit> {
         }
     };
     let store = config.store_url.to_string();
-    let server = Arc::new(Server::new(gate, config.server.clone(), address, store));
+    let shared = config.shared.as_ref().map(SharedConfig::place);
+    let server = Server::new(gate, config.server.clone(), address, store, shared);
+    let server = Arc::new(server);
     let admin_address = match &admin {
         Some(listener) => Some(listener.local_addr()?),
         None => None,
@@ -160,54 +157,6 @@ fn refuse_address(address: SocketAddr, option: &str, error: &io::Error) -> Exit 
         "tidegate cannot listen on {address}: {why}; choose another address with {option}"
     ));
     Exit::Listen
-}
-
-/// Opens store, journal and gate; what failed, in words.
-async fn open(config: &Config) -> Result<Gate, String> {
-    if let Some(shared) = &config.shared {
-        return Err(format!(
-            "shared cache {}: no adapter for it is part of this build",
-            shared.place()
-        ));
-    }
-    make_private_folder(&config.data_dir)
-        .map_err(|error| format!("cannot make {}: {error}", config.data_dir.display()))?;
-    let store = tidegate::open_store(config.store_url.reveal())
-        .await
-        .map_err(|error| format!("store {}: {error}", config.store_url))?;
-    let mut journal = JournalConfig::new(&config.journal_path);
-    journal.bytes_max = config.journal_bytes_max;
-    journal.segment_bytes = config.journal_segment_bytes;
-    let journal = tidegate::open_journal_with(journal)
-        .await
-        .map_err(|error| format!("journal {}: {error}", config.journal_path.display()))?;
-    #[cfg(feature = "fail-points")]
-    let (store, journal) = (
-        Arc::new(fail_point::FailingStore(store)) as Arc<dyn Store>,
-        Arc::new(fail_point::FailingJournal(journal)) as Arc<dyn Journal>,
-    );
-    let mut builder = tidegate::builder()
-        .near_bytes(config.near_bytes)
-        .store_arc(store)
-        .journal_arc(journal)
-        .classes(config.classes.iter().cloned());
-    if let Some(lanes) = config.lanes {
-        builder = builder.lanes(lanes);
-    }
-    builder.open().await.map_err(|error| error.to_string())
-}
-
-/// Makes the folder, readable by this user only, unless it is there.
-fn make_private_folder(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-
-    if folder.is_dir() {
-        return Ok(());
-    }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
 }
 
 /// A signal that comes so soon after the first is the same wish said twice: a terminal and a supervisor both pass

@@ -19,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Without password.
     pub(crate) store: String,
+    /// Without password; nothing: this node is alone.
+    pub(crate) shared: Option<String>,
     pub(crate) started: Timestamp,
     pub(crate) clients: Clients,
     pub(crate) cursors: Cursors,
@@ -54,6 +56,7 @@ impl Server {
         config: ServerConfig,
         address: SocketAddr,
         store: String,
+        shared: Option<String>,
     ) -> Self {
         let started = gate.now();
         Self {
@@ -61,6 +64,7 @@ impl Server {
             config,
             address,
             store,
+            shared,
             started,
             clients: Clients::default(),
             cursors: Cursors::new(started),

@@ -3,13 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
+#[path = "support/interpreter.rs"]
+mod interpreter;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use interpreter::script;
 use tempfile::TempDir;
 use tidegate_testkit::servers::Postgres;
 
@@ -32,34 +36,6 @@ keys = "view:*"
 strategy = "write-around"
 ttl = "1m"
 "#;
-
-/// The interpreter with the client: `$PYTHON`, or the one that `./test` makes.
-fn python() -> Command {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
-    let python = std::env::var_os("PYTHON").map_or(own, PathBuf::from);
-    let mut command = Command::new(&python);
-    let ready = command.args(["-c", "import redis"]).output();
-    assert!(
-        ready.is_ok_and(|output| output.status.success()),
-        "{} has no Redis client: run ./test, which makes .venv, or set PYTHON to a Python with the package `redis`",
-        python.display(),
-    );
-    Command::new(python)
-}
-
-fn script<A: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/python")
-        .join(name);
-    let output: Output = python().arg(path).args(arguments).output().unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name} failed:\n{words}");
-    String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect()
-}
 
 /// A server that ends with this value.
 struct Server {

@@ -1,5 +1,7 @@
 //! All metrics, each with its unit in its name and the question it answers in its help. Labels never hold keys.
 
+mod shared_cache;
+
 use tidegate::{BreakerState, Class, ClassStats, Gate, Stats, Strategy};
 
 use super::page::{Kind, Page};
@@ -13,6 +15,9 @@ pub(super) fn page(server: &Server) -> String {
     about_clients(&mut page, server);
     about_near(&mut page, &stats);
     about_traffic(&mut page, &stats);
+    if let Some(shared) = &stats.shared {
+        shared_cache::about_shared(&mut page, shared, &stats.classes);
+    }
     about_write_back(&mut page, &stats, &server.gate);
     about_flushing(&mut page, &stats);
     page.into_text()
@@ -325,13 +330,17 @@ fn about_flushing(page: &mut Page, stats: &Stats) {
         Kind::Gauge,
         "1 for the state the breaker is in: closed (flushes go), open (they wait), half-open (one goes, to see).",
     );
+    breaker(page, stats.breaker);
+}
+
+/// A sample for each state, 1 for the one it is in.
+fn breaker(page: &mut Page, is_in: BreakerState) {
     for state in [
         BreakerState::Closed,
         BreakerState::Open,
         BreakerState::HalfOpen,
     ] {
-        let is = u8::from(stats.breaker == state);
-        page.sample(&[("state", state.as_str())], is);
+        page.sample(&[("state", state.as_str())], u8::from(is_in == state));
     }
 }
 

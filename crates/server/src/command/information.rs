@@ -13,14 +13,16 @@ use super::errors;
 use super::row::Work;
 use crate::config::size_text;
 use crate::server::{Counters, Server};
+use crate::shared_figures::SHARED_FIGURES;
 
 /// The sections, and whether they are shown unless asked for by name. Counting all keys is work for the store.
-const SECTIONS: [(&str, bool); 7] = [
+const SECTIONS: [(&str, bool); 8] = [
     ("server", true),
     ("clients", true),
     ("memory", true),
     ("stats", true),
     ("tidegate", true),
+    ("shared", true),
     ("writeback", true),
     ("keyspace", false),
 ];
@@ -58,6 +60,7 @@ pub(super) fn info(server: &Arc<Server>, request: &Request) -> Result<Work, Repl
                 "memory" => about_memory(&mut text, &server),
                 "stats" => about_stats(&mut text, &server),
                 "tidegate" => about_tidegate(&mut text, &server),
+                "shared" => about_shared(&mut text, &server),
                 "writeback" => about_write_back(&mut text, &server),
                 _ => match server.gate.count().await {
                     Ok(keys) => about_keyspace(&mut text, keys),
@@ -200,6 +203,25 @@ fn about_tidegate(text: &mut String, server: &Server) -> Written {
         )?;
     }
     Ok(())
+}
+
+/// The cache that several nodes share, if there is one.
+fn about_shared(text: &mut String, server: &Server) -> Written {
+    write!(text, "# Shared\r\n")?;
+    let stats = server.gate.stats();
+    let Some(shared) = &stats.shared else {
+        return write!(text, "shared_cache:none\r\n");
+    };
+    let place = server.shared.as_deref().unwrap_or("none");
+    write!(text, "shared_cache:{place}\r\n")?;
+    write!(text, "breaker:{}\r\n", shared.breaker.as_str())?;
+    let hits: u64 = stats.classes.iter().map(|class| class.shared_hits).sum();
+    write!(text, "shared_hits:{hits}\r\n")?;
+    for figure in &SHARED_FIGURES {
+        write!(text, "{}:{}\r\n", figure.name, (figure.of)(shared))?;
+    }
+    let disagreement = shared.disagreement.as_deref().unwrap_or("none");
+    write!(text, "disagreement:{disagreement}\r\n")
 }
 
 /// What is not in the store yet, how it gets there, and how long that takes.

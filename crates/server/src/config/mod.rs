@@ -25,7 +25,9 @@ pub(crate) use duration::write as duration_text;
 pub(crate) use level::write as level_text;
 pub(crate) use meant::{Config, Overrides, ServerConfig};
 pub(crate) use meant_class::shown_keys;
+pub(crate) use meant_shared::SharedConfig;
 pub(crate) use problem::{Problem, Problems};
+pub(crate) use shared_url::SharedUrl;
 pub(crate) use size::write as size_text;
 
 use std::path::Path;

@@ -84,7 +84,6 @@ impl SharedUrl {
     }
 
     /// The address with its secrets, for the adapter and nobody else.
-    #[cfg(test)]
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
