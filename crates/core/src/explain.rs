@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::class::Strategy;
+use crate::class::{Level, Strategy};
 use crate::key::Key;
 use crate::lane::DirtyState;
 use crate::layer::Layer;
@@ -53,6 +53,52 @@ impl State {
     }
 }
 
+/// Where a key stands in the cache that several nodes share, with its version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SharedState {
+    /// Nothing that may be served: nobody has read it, somebody loads it, or a write of it is under way.
+    Absent,
+    /// What the store has.
+    Clean(Version),
+    /// Past its ttl.
+    Stale(Version),
+    /// Newer than the store.
+    Dirty(Version),
+    /// Newer than the store, which refuses it.
+    Parked(Version),
+    /// The cache may have lost something, and is being made ready.
+    Recovering,
+    /// It does not answer.
+    Away,
+}
+
+impl SharedState {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Clean(_) => "clean",
+            Self::Stale(_) => "stale",
+            Self::Dirty(_) => "dirty",
+            Self::Parked(_) => "parked",
+            Self::Recovering => "recovering",
+            Self::Away => "away",
+        }
+    }
+
+    fn version(self) -> Option<Version> {
+        match self {
+            Self::Clean(version)
+            | Self::Stale(version)
+            | Self::Dirty(version)
+            | Self::Parked(version) => Some(version),
+            Self::Absent | Self::Recovering | Self::Away => None,
+        }
+    }
+}
+
 /// What the layer knows of one key. Never holds the value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -83,6 +129,9 @@ pub struct Explanation {
     pub refused: Option<String>,
     /// A write of it is waiting or under way.
     pub writing: bool,
+    /// How fresh reads of its class are, and where it stands in the shared cache, if that was asked
+    /// ([`Gate::explain_shared`](crate::Gate::explain_shared)).
+    pub shared: Option<(Level, SharedState)>,
 }
 
 /// Explains `key` without loading it and without counting as a use.
@@ -108,6 +157,7 @@ pub(crate) fn explain(layer: &Layer, key: &[u8]) -> Explanation {
         dirty_for: None,
         refused: None,
         writing: state.is_writing(key),
+        shared: None,
     };
     let refusal = state.dirty.refusal(key);
     explanation.refused = refusal.map(|refusal| refusal.message.to_string());
@@ -167,6 +217,16 @@ impl fmt::Display for Explanation {
         }
         if self.writing {
             write!(f, "\nwriting: yes")?;
+        }
+        if let Some((level, state)) = self.shared {
+            write!(f, "\nlevel: {}", level.as_str())?;
+            if let Level::Bounded(bound) = level {
+                write!(f, "\nbound_ms: {}", bound.as_millis())?;
+            }
+            write!(f, "\nshared_state: {}", state.as_str())?;
+            if let Some(version) = state.version() {
+                write!(f, "\nshared_version: {version}")?;
+            }
         }
         Ok(())
     }

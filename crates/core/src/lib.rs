@@ -88,7 +88,7 @@ pub use dead_letters::{DeadLetter, DeadLetterReason};
 pub use delta::{SumError, integer, sum};
 pub use entry::{Change, Entry, VALUE_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};
-pub use explain::{Explanation, State};
+pub use explain::{Explanation, SharedState, State};
 pub use gate::{Gate, GateBuilder, Typed};
 pub use key::{KEY_BYTES_MAX, Key};
 #[cfg(feature = "mutation")]

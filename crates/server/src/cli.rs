@@ -54,6 +54,14 @@ pub(crate) enum Command {
     /// ends with code 3, each problem on a line of its own as FILE:LINE: key: what is wrong.
     #[command(verbatim_doc_comment)]
     CheckConfig(CheckConfig),
+    /// Print the SQL that makes what a configuration needs in its database
+    ///
+    /// Connects to nothing. The server makes what is missing itself where it may. Where its role must not, somebody
+    /// else runs this first, for example:
+    ///   tidegate schema --config tidegate.toml | psql --set ON_ERROR_STOP=1 --dbname shop
+    /// and grants the role what the last lines say. It can be run again: what is there stays as it is.
+    #[command(verbatim_doc_comment)]
+    Schema(Schema),
     /// Bring what is dirty in a running server to its store, and say what is left
     ///
     /// Without arguments everything, else one class, or one key. Writes made meanwhile are not waited for.
@@ -102,6 +110,16 @@ pub(crate) struct CheckConfig {
     /// The configuration, in TOML
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Schema {
+    /// The configuration, in TOML; without it the embedded default
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where PostgreSQL keeps what names no schema: the first of the role's search path
+    #[arg(long, value_name = "NAME", default_value = "public")]
+    pub(crate) schema: String,
 }
 
 /// Which server to talk to, and how to print what it says.

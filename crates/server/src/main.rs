@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`cli`] (what can be asked of the program), [`config`] (what it is told), [`serve`] ([`open`], listen,
 //! shut down), [`listener`] and [`connection`] (sockets; bytes in and out), [`command`] (what each command does),
-//! [`server`] and [`client`] (what connections share), [`admin`] (metrics by HTTP), [`remote`] (commands that talk to a
+//! [`server`] and [`client`] (what connections share), [`admin`] (metrics by HTTP), [`schema`] (what the database must hold), [`remote`] (commands that talk to a
 //! running server).
 
 mod admin;
@@ -21,6 +21,7 @@ mod left;
 mod listener;
 mod open;
 mod remote;
+mod schema;
 mod serve;
 mod server;
 mod shared_figures;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         cli::Command::Serve(arguments) => serve::run(arguments),
         cli::Command::CheckConfig(arguments) => check_config::run(arguments),
+        cli::Command::Schema(arguments) => schema::run(arguments),
         cli::Command::Flush(arguments) => Ok(remote::flush(arguments)),
         cli::Command::DeadLetters(arguments) => Ok(remote::dead_letters(&arguments.action)),
         cli::Command::Reference => {

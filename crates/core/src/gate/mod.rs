@@ -21,7 +21,7 @@ pub use typed::Typed;
 
 use crate::class::Class;
 use crate::entry::{Change, Entry};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::explain::{Explanation, explain};
 use crate::flush;
 use crate::key::Key;
@@ -218,18 +218,31 @@ impl Gate {
         self.layer().near.remove(key)
     }
 
-    /// As [`evict`](Self::evict), also from the cache that several nodes share. True if this process had a copy.
+    /// Drops the copies of `keys` as [`evict`](Self::evict) does, and those in the cache that several nodes share. How
+    /// many keys had one.
     ///
     /// # Errors
-    /// Unavailable if the shared cache does not answer: it may have been dropped.
-    pub async fn evict_shared(&self, key: &[u8]) -> Result<bool> {
-        let had = self.evict(key);
-        let class = self.layer().class_of(key);
-        if let Some(shared) = self.layer().shared_of(class) {
-            let keys = [(Key::copy_from(key), class)];
-            shared.evict(self.layer(), &keys).await?;
+    /// Unavailable if the shared cache does not answer: some may have been dropped.
+    pub async fn evict_shared(&self, keys: &[impl AsRef<[u8]>]) -> Result<usize> {
+        let layer = self.layer();
+        let mut had: Vec<bool> = keys.iter().map(|key| self.evict(key.as_ref())).collect();
+        let Some(shared) = &layer.shared else {
+            return Ok(had.into_iter().filter(|had| *had).count());
+        };
+        let mut places = Vec::with_capacity(keys.len());
+        let mut named = Vec::with_capacity(keys.len());
+        for (place, key) in keys.iter().enumerate() {
+            let class = layer.class_of(key.as_ref());
+            if layer.shared_of(class).is_some() {
+                places.push(place);
+                named.push((Key::copy_from(key.as_ref()), class));
+            }
         }
-        Ok(had)
+        let found = shared.evict(layer, &named).await?;
+        for (place, found) in places.into_iter().zip(found) {
+            had[place] |= found;
+        }
+        Ok(had.into_iter().filter(|had| *had).count())
     }
 
     /// As [`evict_all`](Self::evict_all), also of the cache that several nodes share.
@@ -344,6 +357,33 @@ impl Gate {
     #[must_use]
     pub fn explain(&self, key: &[u8]) -> Explanation {
         explain(self.layer(), key)
+    }
+
+    /// As [`explain`](Self::explain), and asks the cache that several nodes share, if there is one.
+    pub async fn explain_shared(&self, key: &[u8]) -> Explanation {
+        let layer = self.layer();
+        let mut explanation = explain(layer, key);
+        let class = layer.class_of(key);
+        if let Some(shared) = layer.shared_of(class) {
+            let state = shared.look(layer, &explanation.key, class).await;
+            explanation.shared = Some((layer.class(class).level, state));
+        }
+        explanation
+    }
+
+    /// Returns if the cache that several nodes share answers, or there is none.
+    ///
+    /// # Errors
+    /// Unavailable if it does not.
+    pub async fn ping_shared(&self) -> Result<()> {
+        let Some(shared) = &self.layer().shared else {
+            return Ok(());
+        };
+        let pinged = shared.cache.ping().await;
+        pinged.map_err(|error| Error::new(ErrorKind::Unavailable, error))?;
+        // Whoever waits for the next probe need not.
+        shared.reach.is_well();
+        Ok(())
     }
 
     /// What happened so far, and what is at risk now.

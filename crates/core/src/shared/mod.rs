@@ -51,11 +51,12 @@ use store_clock::StoreClock;
 
 use crate::class::{Class, Strategy};
 use crate::error::{Error, ErrorKind, Result};
+use crate::explain::SharedState;
 use crate::hash::Hasher;
 use crate::key::Key;
 use crate::layer::Layer;
 use crate::port::{
-    Each, ManyNodes, NodeId, SharedCache, SharedError, SharedKey, Store, StoreTime, Token,
+    Each, Got, ManyNodes, NodeId, SharedCache, SharedError, SharedKey, Store, StoreTime, Token,
 };
 
 /// How long after its mark a write may commit, unless the builder says otherwise.
@@ -143,23 +144,44 @@ impl Shared {
             .stats(self.reach.state(), disagreement.clone())
     }
 
-    /// Makes keys absent for all nodes, as far as they are clean.
-    pub(crate) async fn evict(&self, layer: &Layer, keys: &[(Key, usize)]) -> Result<()> {
+    /// Makes keys absent for all nodes, as far as they are clean. For each, whether there was something to be served.
+    pub(crate) async fn evict(&self, layer: &Layer, keys: &[(Key, usize)]) -> Result<Vec<bool>> {
         let named: Vec<SharedKey> = keys
             .iter()
             .map(|(key, class)| shared_key(layer, *class, key))
             .collect();
         let pass = self.reach.pass(&*layer.clock).ok_or_else(away)?;
+        let found = fit(self.cache.get(&named).await, named.len());
         let evicted = fit(self.cache.evict(&named).await, named.len());
         pass.tell(&evicted, &*layer.clock);
-        evicted
-            .into_iter()
-            .find_map(Result::err)
-            .map_or(Ok(()), |error| match error {
+        for evicted in evicted {
+            match evicted {
                 // There is nothing that may be served.
-                SharedError::NeedsGeneration { .. } => Ok(()),
-                error => Err(Error::new(ErrorKind::Unavailable, error)),
-            })
+                Ok(()) | Err(SharedError::NeedsGeneration { .. }) => {}
+                Err(error) => return Err(Error::new(ErrorKind::Unavailable, error)),
+            }
+        }
+        let was_there = |got| matches!(got, Ok(Got::Clean { .. }));
+        Ok(found.into_iter().map(was_there).collect())
+    }
+
+    /// What the cache may serve of a key, for a person.
+    pub(crate) async fn look(&self, layer: &Layer, key: &Key, class: usize) -> SharedState {
+        let key = [shared_key(layer, class, key)];
+        let Some(got) = self.cache.get(&key).await.pop() else {
+            return SharedState::Away;
+        };
+        match got {
+            Ok(Got::Clean { held, fresh_until }) if fresh_until <= layer.clock.now() => {
+                SharedState::Stale(held.version)
+            }
+            Ok(Got::Clean { held, .. }) => SharedState::Clean(held.version),
+            Ok(Got::Dirty(held)) => SharedState::Dirty(held.version),
+            Ok(Got::Parked(held)) => SharedState::Parked(held.version),
+            Ok(Got::Nothing) => SharedState::Absent,
+            Err(SharedError::NeedsGeneration { .. }) => SharedState::Recovering,
+            Err(_) => SharedState::Away,
+        }
     }
 
     /// The same of all keys.

@@ -50,6 +50,17 @@ impl Reach {
         }
     }
 
+    /// It answered somebody who asked without leave.
+    pub(crate) fn is_well(&self) {
+        if self.troubled.load(Ordering::Acquire) {
+            let was_open = self.lock().answered();
+            self.troubled.store(false, Ordering::Release);
+            if was_open {
+                tracing::info!("the shared cache answers again");
+            }
+        }
+    }
+
     pub(crate) fn state(&self) -> BreakerState {
         self.lock().state()
     }
@@ -72,13 +83,7 @@ impl Pass<'_> {
 
     pub(crate) fn answered(mut self) {
         self.told = true;
-        if self.reach.troubled.load(Ordering::Acquire) {
-            let was_open = self.reach.lock().answered();
-            self.reach.troubled.store(false, Ordering::Release);
-            if was_open {
-                tracing::info!("the shared cache answers again");
-            }
-        }
+        self.reach.is_well();
     }
 
     pub(crate) fn failed(mut self, error: &SharedError, clock: &dyn Clock) {

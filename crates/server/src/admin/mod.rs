@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/metrics` | the figures, in the text format of Prometheus |
 //! | `/healthz` | 200 as long as the process answers |
-//! | `/readyz` | 200 if clients can be served: no shutdown has begun, the journal has not failed if a class needs it, and the store answers; otherwise 503 |
+//! | `/readyz` | 200 if clients can be served: no shutdown has begun, the journal has not failed if a class needs it, and the store and the shared cache, if there is one, answer; otherwise 503 |
 //!
 //! It takes `GET` and `HEAD` only, reads no bodies, and bounds what a stranger can hold: connections at once, the size
 //! of a head, the time to send it, and the life of a connection. It goes on answering while the server drains.
@@ -129,7 +129,7 @@ async fn ready(server: &Server) -> Response<Full<Bytes>> {
         );
     }
     match timeout(READY_TIMEOUT, server.gate.ping_store()).await {
-        Ok(Ok(())) => text(StatusCode::OK, "ready\n"),
+        Ok(Ok(())) => ready_shared(server).await,
         Ok(Err(_)) => text(
             StatusCode::SERVICE_UNAVAILABLE,
             "the store cannot be reached\n",
@@ -137,6 +137,16 @@ async fn ready(server: &Server) -> Response<Full<Bytes>> {
         Err(_) => text(
             StatusCode::SERVICE_UNAVAILABLE,
             "the store does not answer\n",
+        ),
+    }
+}
+
+async fn ready_shared(server: &Server) -> Response<Full<Bytes>> {
+    match timeout(READY_TIMEOUT, server.gate.ping_shared()).await {
+        Ok(Ok(())) => text(StatusCode::OK, "ready\n"),
+        Ok(Err(_)) | Err(_) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the shared cache cannot be reached: writes are refused, reads come from the store\n",
         ),
     }
 }

@@ -47,8 +47,10 @@ pub(super) fn flushall(server: &Arc<Server>, request: &Request) -> Result<Work> 
     }
     let gate = server.gate.clone();
     Ok(Box::pin(async move {
-        gate.evict_all();
-        Reply::ok()
+        match gate.evict_all_shared().await {
+            Ok(()) => Reply::ok(),
+            Err(error) => errors::of_gate(&error),
+        }
     }))
 }
 

@@ -333,7 +333,7 @@ async fn evicting_is_for_all_nodes_and_loses_nothing() {
     gates[0].set("b:1", "x").await.unwrap();
     pass(ms(20)).await;
     assert_eq!(source(&gates[1]).await, Source::Shared);
-    gates[0].evict_shared(b"b:1").await.unwrap();
+    assert_eq!(gates[0].evict_shared(&["b:1", "b:2"]).await.unwrap(), 1);
     assert_eq!(source(&gates[1]).await, Source::Store);
     pass(ms(20)).await;
     assert_eq!(source(&gates[1]).await, Source::Shared);

@@ -26,14 +26,17 @@ type Result<T> = std::result::Result<T, Reply>;
 fn evict(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
     let (gate, keys) = (server.gate.clone(), own_from(request, 2));
     Ok(Prepared::change(async move {
-        count(keys.iter().filter(|key| gate.evict(key)).count())
+        match gate.evict_shared(&keys).await {
+            Ok(evicted) => count(evicted),
+            Err(error) => errors::of_gate(&error),
+        }
     }))
 }
 
 fn explain(server: &Arc<Server>, request: &Request) -> Result<Prepared> {
     let (gate, key) = (server.gate.clone(), own(request, 2));
     Ok(Prepared::read(async move {
-        facts(&gate.explain(&key).to_string())
+        facts(&gate.explain_shared(&key).await.to_string())
     }))
 }
 
