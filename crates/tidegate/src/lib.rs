@@ -53,11 +53,11 @@ pub mod redis;
 pub mod sqlite;
 
 pub use clock::SystemClock;
-pub use open::open_store;
 #[cfg(feature = "journal")]
 pub use open::{open_journal, open_journal_with};
 #[cfg(feature = "redis")]
 pub use open::{open_shared, open_shared_with};
+pub use open::{open_store, store_schema};
 pub use tidegate_core::*;
 
 /// Begins to build a gate with the system's clock.

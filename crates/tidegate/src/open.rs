@@ -31,12 +31,42 @@ pub async fn open_store(url: &str) -> Result<Arc<dyn Store>> {
                 crate::postgres::PostgresStore::open(config).await?,
             ))
         }
-        _ => Err(Error::from(StoreError::configuration(format_args!(
-            "store url: '{}' is none of the stores of this build ({})",
-            scheme.escape_debug(),
-            STORES.join(", ")
-        )))),
+        _ => Err(unknown(scheme)),
     }
+}
+
+/// The statements that make what the store of this URL needs for these tables, for somebody to run who may make them;
+/// nothing is connected to. `schema` is where PostgreSQL keeps what names no schema, `public` as a rule; SQLite has
+/// none. A store in memory needs none of it.
+///
+/// # Errors
+/// Configuration if the URL is none of those of [`open_store`], or a name cannot be that of a table.
+pub fn store_schema(
+    url: &str,
+    schema: &str,
+    tables: &[tidegate_core::port::TableSpec],
+) -> Result<String> {
+    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+    match scheme {
+        "memory" => Ok("-- A store in memory needs no schema.\n".to_owned()),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(crate::sqlite::schema(tables)?),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(crate::postgres::schema(schema, tables)?),
+        _ => {
+            // Only one of the stores knows schemas.
+            let _ = (schema, tables);
+            Err(unknown(scheme))
+        }
+    }
+}
+
+fn unknown(scheme: &str) -> Error {
+    Error::from(StoreError::configuration(format_args!(
+        "store url: '{}' is none of the stores of this build ({})",
+        scheme.escape_debug(),
+        STORES.join(", ")
+    )))
 }
 
 /// The schemes this build knows.

@@ -159,6 +159,9 @@ fn client(url: &str) -> impl Future<Output = tokio_postgres::Client> {
 async fn a_row_that_others_hold_does_not_hold_the_call_for_ever() {
     let postgres = Postgres::shared();
     let url = postgres.url(&postgres.fresh_database());
+    // What is missing is made with more patience.
+    let first = open(&url).await;
+    first.open_table(&TableSpec::named("kv")).await.unwrap();
     let store = open(&format!("{url}?timeout=300ms")).await;
     let table = store.open_table(&TableSpec::named("kv")).await.unwrap();
     store

@@ -49,7 +49,7 @@
 //! address that asks for it is refused. A text key whose column does not sort by bytes (`collate "C"`) is
 //! scanned by sorting the table for every page.
 //!
-//! In reading order: [`config`](PostgresConfig), `connect` (connections), `table` (the catalogue), `sql` (the
+//! In reading order: [`config`](PostgresConfig), `connect` (connections), `table` (the catalogue), `ddl` and `schema` (what makes it), `sql` (the
 //! statements of a table), `plan` (a batch, sorted), `apply` (its transaction), `exact` (the exact way),
 //! `one_trip` (its one statement),
 //! `settle` and `session` (an answer that was lost), `outside` (the triggers of the outbox), `store` and `many_nodes`
@@ -58,6 +58,7 @@
 mod apply;
 mod config;
 mod connect;
+mod ddl;
 mod error;
 mod exact;
 mod many_nodes;
@@ -65,6 +66,7 @@ mod moment;
 mod one_trip;
 mod outside;
 mod plan;
+mod schema;
 mod session;
 mod settle;
 mod sql;
@@ -73,4 +75,5 @@ mod support;
 mod table;
 
 pub use config::PostgresConfig;
+pub use schema::schema;
 pub use store::PostgresStore;

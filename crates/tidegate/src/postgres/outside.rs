@@ -19,9 +19,9 @@
 use tidegate_core::port::TableSpec;
 use tokio_postgres::Client;
 
+use super::ddl::fitted;
 use super::sql::{dollar, literal, quote};
 use super::support::Support;
-use super::table::fitted;
 
 /// The setting by which our connections are known.
 pub(super) const OWN: &str = "tidegate.own";

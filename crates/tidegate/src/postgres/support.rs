@@ -19,6 +19,8 @@ pub(super) struct Support {
     pub(super) in_time: String,
     pub(super) node: String,
     pub(super) outbox: String,
+    /// The sequence that numbers it.
+    pub(super) outbox_numbers: String,
     pub(super) outbox_start: String,
     /// Two functions, by the type of the key.
     pub(super) key: String,
@@ -87,6 +89,7 @@ impl Support {
             in_time: name("tidegate_in_time"),
             node: name("tidegate_node"),
             outbox: name("tidegate_outbox"),
+            outbox_numbers: name("tidegate_outbox_id_seq"),
             outbox_start: name("tidegate_outbox_start"),
             key: name("tidegate_key"),
             schema: quote(schema),

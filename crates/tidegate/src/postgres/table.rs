@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
-use tidegate_core::port::{StoreError, TableSpec, ValueType};
+use tidegate_core::port::{StoreError, TableSpec};
 use tokio_postgres::{Client, Row};
 
+use super::ddl::{self, RAISE};
 use super::error;
 use super::outside;
 use super::sql::{self, Shape, Statements, quote};
-use super::support::{LOCK_CLASS, Support};
+use super::support::Support;
 
 /// An open table.
 pub(super) struct Table {
@@ -60,7 +61,7 @@ pub(super) enum Values {
 }
 
 /// The longest name PostgreSQL keeps whole, in bytes.
-const NAME_BYTES_MAX: usize = 63;
+pub(super) const NAME_BYTES_MAX: usize = 63;
 
 struct Column {
     name: String,
@@ -87,11 +88,11 @@ impl Table {
         let wrong =
             |e: tokio_postgres::Error| error::configuration(&format!("table {}", spec.name), &e);
         check_names(spec)?;
-        let quoted = quoted(&spec.name);
+        let quoted = ddl::quoted(&spec.name);
         let mut found = find(client, &quoted).await.map_err(wrong)?;
         if found.is_none() && spec.create {
             let schema = spec.name.split_once('.').map(|names| names.0);
-            let sql = create(&quoted, spec, &raise(schema, &quoted, spec));
+            let sql = ddl::create(schema, &quoted, spec);
             transaction(client, &sql).await.map_err(wrong)?;
             found = find(client, &quoted).await.map_err(wrong)?;
         }
@@ -144,7 +145,7 @@ impl Table {
                  (it needs TRIGGER on the table, and CREATE on its schema for a function)"
             );
             // Another process may have made it meanwhile.
-            let made = transaction(client, &raise_missing(Some(&schema), &quoted, spec)).await;
+            let made = transaction(client, &ddl::raise_missing(Some(&schema), &quoted, spec)).await;
             made.map_err(|e| error::configuration(&what, &e))?;
         }
         if spec.outbox && !outside::is_watched(client, oid).await.map_err(wrong)? {
@@ -152,7 +153,7 @@ impl Table {
                 "table {name}: the triggers that note what others change cannot be made (it needs TRIGGER on the \
                  table, and CREATE on the schema of the store's own tables for a function)"
             );
-            let made = transaction(client, &watch(support, &quoted, spec)).await;
+            let made = transaction(client, &ddl::watch(support, &quoted, spec)).await;
             made.map_err(|e| error::configuration(&what, &e))?;
         }
         let shape = Shape {
@@ -179,14 +180,6 @@ impl Table {
     }
 }
 
-/// `table` or `schema.table`, quoted.
-fn quoted(name: &str) -> String {
-    match name.split_once('.') {
-        Some((schema, table)) => format!("{}.{}", quote(schema), quote(table)),
-        None => quote(name),
-    }
-}
-
 fn names(spec: &TableSpec) -> impl Iterator<Item = &str> {
     let columns = &spec.columns;
     [&columns.key, &columns.value, &columns.version]
@@ -196,7 +189,7 @@ fn names(spec: &TableSpec) -> impl Iterator<Item = &str> {
         .map(String::as_str)
 }
 
-fn check_names(spec: &TableSpec) -> Result<(), StoreError> {
+pub(super) fn check_names(spec: &TableSpec) -> Result<(), StoreError> {
     let fits =
         |name: &str| !name.is_empty() && !name.contains('\0') && name.len() <= NAME_BYTES_MAX;
     let table = spec
@@ -386,141 +379,9 @@ async fn transaction(client: &Client, sql: &str) -> Result<(), tokio_postgres::E
     done
 }
 
-/// The name of the trigger. Each table has its own triggers, so it is the same for all.
-const RAISE: &str = "tidegate_raise";
-
 /// Whether the table has the trigger and it is on.
 async fn is_raised(client: &Client, oid: u32) -> Result<bool, tokio_postgres::Error> {
     const RAISED: &str = "select exists (
         select from pg_trigger where tgrelid = $1 and tgname = $2 and tgenabled in ('O', 'A'))";
     Ok(client.query_one(RAISED, &[&oid, &RAISE]).await?.get(0))
-}
-
-/// A name made of others, within the length of names.
-pub(super) fn fitted(first: &str, others: &[&str]) -> String {
-    let name = format!("{first}_{}", others.join("_"));
-    // With an underscore in several of them it would not tell where each ends.
-    let is_clear = others.len() < 2 || others.iter().all(|name| !name.contains('_'));
-    if is_clear && name.len() <= NAME_BYTES_MAX {
-        return name;
-    }
-    // Cut, and told from others with the same beginning (FNV-1a, which stays the same for ever).
-    let bytes = others.join("\0");
-    let hash = bytes.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{first}__{hash:016x}")
-}
-
-/// The steps of a block that make the trigger: a row that is updated and keeps its version gets the next odd one. Our
-/// own updates always bring another version, so for them the condition is all there is to it.
-///
-/// All tables of a schema share the function. One that another user owns cannot be replaced, and is used if it does
-/// the same.
-fn raise(schema: Option<&str>, quoted: &str, spec: &TableSpec) -> String {
-    let version = quote(&spec.columns.version);
-    let mut function = quote(&fitted(RAISE, &[&spec.columns.version]));
-    if let Some(schema) = schema {
-        function = format!("{}.{function}", quote(schema));
-    }
-    let body = sql::literal(&format!(
-        "begin new.{version} := (greatest(new.{version}, 1) + 1) | 1; return new; end"
-    ));
-    format!(
-        "begin
-             create or replace function {function}() returns trigger language plpgsql
-             set search_path = pg_catalog as {body};
-         exception when insufficient_privilege then
-             if not exists (select from pg_proc where oid = to_regprocedure({named}) and prosrc = {body}) then
-                 raise;
-             end if;
-         end;
-         create trigger {RAISE} before update on {quoted}
-         for each row when (old.{version} is not distinct from new.{version})
-         execute function {function}();",
-        named = sql::literal(&format!("{function}()")),
-    )
-}
-
-/// The statements that make the trigger where a table has none.
-fn raise_missing(schema: Option<&str>, quoted: &str, spec: &TableSpec) -> String {
-    let raise = raise(schema, quoted, spec);
-    let body = sql::dollar(&format!(
-        "begin
-             if not exists (select from pg_trigger where tgrelid = to_regclass({literal}) and tgname = '{RAISE}'
-                 and tgenabled in ('O', 'A')) then
-                 {raise}
-             end if;
-         end",
-        literal = sql::literal(quoted),
-    ));
-    alone(&format!("do {body};"))
-}
-
-/// The statements that make the triggers of the outbox.
-fn watch(support: &Support, quoted: &str, spec: &TableSpec) -> String {
-    let steps = outside::watch(support, quoted, spec);
-    alone(&format!(
-        "do {};",
-        sql::dollar(&format!("begin {steps} end"))
-    ))
-}
-
-/// One process after the other, and not twice.
-fn alone(statements: &str) -> String {
-    format!(
-        "begin isolation level read committed read write;
-         select pg_advisory_xact_lock({LOCK_CLASS}, 0);
-         {statements}
-         commit"
-    )
-}
-
-/// The statements that make a table, the index to sweep it by, and its trigger.
-fn create(quoted: &str, spec: &TableSpec, raise: &str) -> String {
-    let columns = &spec.columns;
-    let value = quote(&columns.value);
-    let binary = quote(&sql::binary(&columns.value));
-    let mut parts = vec![format!(
-        "{} text collate \"C\" primary key",
-        quote(&columns.key)
-    )];
-    match spec.value_type {
-        ValueType::Auto => {
-            parts.push(format!("{value} text"));
-            parts.push(format!("{binary} bytea"));
-            parts.push(format!("check (num_nonnulls({value}, {binary}) = 1)"));
-        }
-        ValueType::Text => parts.push(format!("{value} text not null")),
-        ValueType::Bytes => parts.push(format!("{value} bytea not null")),
-        ValueType::Json => parts.push(format!("{value} json not null")),
-        ValueType::Jsonb => parts.push(format!("{value} jsonb not null")),
-    }
-    parts.push(format!("{} bigint not null", quote(&columns.version)));
-    let expires_at = columns.expires_at.as_deref().map(quote);
-    parts.extend(expires_at.iter().map(|name| format!("{name} timestamptz")));
-    let updated_at = columns.updated_at.as_deref().map(quote);
-    parts.extend(
-        updated_at
-            .iter()
-            .map(|name| format!("{name} timestamptz not null default now()")),
-    );
-    let index = expires_at.map_or_else(String::new, |at| {
-        format!("create index on {quoted} ({at}) where {at} is not null;")
-    });
-    let parts = parts.join(",\n    ");
-    // Processes that start at once do this one after the other; the second one finds the table.
-    alone(&format!(
-        "do {work};",
-        work = sql::literal(&format!(
-            "begin
-                 if to_regclass({literal}) is null then
-                     create table {quoted} (\n    {parts}\n);
-                     {index}
-                     {raise}
-                 end if;
-             end",
-            literal = sql::literal(quoted),
-        )),
-    ))
 }

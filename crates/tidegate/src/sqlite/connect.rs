@@ -30,7 +30,7 @@ pub(super) struct Threads {
 }
 
 /// The tables of the store's own.
-const SUPPORT: &str = include_str!("support.sql");
+pub(super) const SUPPORT: &str = include_str!("support.sql");
 
 impl Threads {
     /// Opens the database and starts the threads. Blocks.

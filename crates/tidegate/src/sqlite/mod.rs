@@ -17,14 +17,16 @@
 //! already gets it if `TableSpec::trigger` asks for it.
 //!
 //! In reading order: [`config`](SqliteConfig), `connect` (files and threads), `table` (the catalogue),
-//! `apply` (a batch), `store` (the port), `error`.
+//! `schema` (what it is made of), `apply` (a batch), `store` (the port), `error`.
 
 mod apply;
 mod config;
 mod connect;
 mod error;
+mod schema;
 mod store;
 mod table;
 
 pub use config::SqliteConfig;
+pub use schema::schema;
 pub use store::SqliteStore;

@@ -71,13 +71,7 @@ impl Table {
     /// Finds the table, makes it if asked, and checks that it fits.
     pub(super) fn open(connection: &Connection, spec: &TableSpec) -> Result<Self, StoreError> {
         let wrong = |e: rusqlite::Error| error::configuration(&format!("table {}", spec.name), &e);
-        check_names(spec)?;
-        if spec.outbox {
-            return Err(StoreError::configuration(format_args!(
-                "table {}: a database of SQLite is for one node only and keeps no outbox",
-                spec.name
-            )));
-        }
+        self::check(spec)?;
         let found = find(connection, &spec.name).map_err(wrong)?;
         let (name, kind) = match found {
             Some(found) => found,
@@ -186,6 +180,18 @@ fn names(spec: &TableSpec) -> impl Iterator<Item = &str> {
         .chain(&columns.expires_at)
         .chain(&columns.updated_at)
         .map(String::as_str)
+}
+
+/// Whether a table can be as it is asked for, as far as that is seen without the database.
+pub(super) fn check(spec: &TableSpec) -> Result<(), StoreError> {
+    check_names(spec)?;
+    if spec.outbox {
+        return Err(StoreError::configuration(format_args!(
+            "table {}: a database of SQLite is for one node only and keeps no outbox",
+            spec.name
+        )));
+    }
+    Ok(())
 }
 
 fn check_names(spec: &TableSpec) -> Result<(), StoreError> {
@@ -363,7 +369,7 @@ impl Check<'_> {
 }
 
 /// The statement that makes a table, and the index to sweep it by.
-fn create(spec: &TableSpec) -> String {
+pub(super) fn create(spec: &TableSpec) -> String {
     let columns = &spec.columns;
     let value = quote(&columns.value);
     let value = match spec.value_type {
@@ -401,7 +407,7 @@ fn create(spec: &TableSpec) -> String {
 
 /// The statement that makes the trigger, if it is missing: a row that is changed and keeps its version gets the
 /// next odd one. What is written here always brings another version.
-fn raise(name: &str, spec: &TableSpec) -> String {
+pub(super) fn raise(name: &str, spec: &TableSpec) -> String {
     let (table, trigger) = (quote(name), quote(&format!("{name}_raise")));
     let (key, version) = (quote(&spec.columns.key), quote(&spec.columns.version));
     format!(
