@@ -107,14 +107,10 @@ mod tests {
         ] {
             assert_eq!(Moment::exact(Timestamp::from_millis(millis)), None);
         }
-        for micros in [0, -1, 1_700_000_000_123_456, -9_000_000_000_000] {
+        for micros in [0, -1, 1_700_000_000_123_456, -9_000_000_000_000, i64::MAX] {
             let at = StoreTime::from_micros(micros);
             assert_eq!(Moment::of_store(at).store_time(), at);
         }
-        assert_eq!(
-            Moment::of_store(StoreTime::from_micros(i64::MAX)).0,
-            i64::MAX
-        );
         assert_eq!(
             Moment::of_store(StoreTime::from_micros(i64::MIN)).0,
             i64::MIN
