@@ -56,7 +56,10 @@ pub(crate) async fn open(config: &Config) -> Result<Gate, String> {
         let cache = open_shared(shared, &clock)
             .await
             .map_err(|error| format!("shared cache {}: {error}", shared.place()))?;
-        builder = builder.shared_arc(cache).mark_timeout(shared.mark_timeout);
+        builder = builder
+            .shared_arc(cache)
+            .mark_timeout(shared.mark_timeout)
+            .outside_poll(shared.outside_poll);
     }
     builder.open().await.map_err(|error| error.to_string())
 }

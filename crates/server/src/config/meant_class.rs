@@ -204,6 +204,7 @@ fn mean_table(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
                 written.create_table.as_ref().map(|at| at.line),
             ),
             ("trigger", written.trigger.as_ref().map(|at| at.line)),
+            ("outbox", written.outbox.as_ref().map(|at| at.line)),
             ("value_type", written.value_type.as_ref().map(|at| at.line)),
             (
                 "columns",
@@ -244,6 +245,13 @@ fn mean_table(written: &WrittenClass, class: &mut Class, refusals: &Refusals<'_>
     }
     if let Some(trigger) = &written.trigger {
         class.table.trigger = trigger.value;
+    }
+    if let Some(outbox) = &written.outbox {
+        if outbox.value && !refusals.is_shared {
+            let why = "is for a cache that several nodes share: write [shared], or leave this out";
+            refuse("outbox", outbox.line, why);
+        }
+        class.table.outbox = outbox.value;
     }
     if let Some(value_type) = &written.value_type {
         match VALUE_TYPES
@@ -392,7 +400,7 @@ fn refuse_doubles(
         if shares_table(other, class) && other.table != class.table {
             let line = written.table.as_ref().map_or(written.line, |at| at.line);
             let why = format!(
-                "class '{}' has the same table '{}' with other columns, value_type, create_table or trigger",
+                "class '{}' has the same table '{}' with other columns, value_type, create_table, trigger or outbox",
                 other.name, class.table.name
             );
             refusals.refuse(written, "table", line, why);
@@ -410,7 +418,7 @@ fn refuse_table_of_default(classes: &[(Class, &WrittenClass)], refusals: &Refusa
         if shares_table(&default, class) && default.table != class.table {
             let line = written.table.as_ref().map_or(written.line, |at| at.line);
             let why = format!(
-                "'{}' is the table of the class 'default', with other columns, value_type, create_table or trigger; \
+                "'{}' is the table of the class 'default', with other columns, value_type, create_table, trigger or outbox; \
                  give the class 'default' another table",
                 class.table.name
             );

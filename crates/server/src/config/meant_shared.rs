@@ -22,6 +22,8 @@ pub(crate) struct SharedConfig {
     pub(crate) lease: Duration,
     /// How long after a write was announced the store may still commit it.
     pub(crate) mark_timeout: Duration,
+    /// How often the store is asked what others changed.
+    pub(crate) outside_poll: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     /// How many replicas must have a write-back write before it is acknowledged.
@@ -36,6 +38,7 @@ impl SharedConfig {
             shards: tidegate::port::SHARDS,
             lease: Duration::from_secs(1),
             mark_timeout: Duration::from_secs(2),
+            outside_poll: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             replicas: 0,
@@ -122,6 +125,11 @@ fn mean_timeouts(written: &WrittenShared, shared: &mut SharedConfig, sheet: &She
         "shared.mark_timeout",
         &written.mark_timeout,
         &mut shared.mark_timeout,
+    );
+    timeout(
+        "shared.outside_poll",
+        &written.outside_poll,
+        &mut shared.outside_poll,
     );
     timeout(
         "shared.connect_timeout",

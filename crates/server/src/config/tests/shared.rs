@@ -120,6 +120,7 @@ fn contradictions_of_a_class_with_the_shared_cache_are_refused_with_key_and_line
     assert_eq!(class_problems(redis), ["10 class[1].when_journal_fails"]);
     for (keys, expected) in [
         ("level = \"linearizable\"", "4 class[1].level"),
+        ("outbox = true", "4 class[1].outbox"),
         (
             "strategy = \"write-back\"\ndurability = \"redis\"",
             "5 class[1].durability",
