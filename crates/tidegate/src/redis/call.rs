@@ -160,12 +160,17 @@ enum Sent {
 }
 
 impl Inner {
+    /// Whether what began at this moment took as long as an answer may.
+    pub(super) fn is_late(&self, began: Duration) -> bool {
+        self.clock.elapsed().saturating_sub(began) >= self.config.response_timeout
+    }
+
     /// Sends all calls; each is answered by itself.
     pub(super) async fn call(&self, calls: &[Call<'_>], waits_for_replicas: bool) -> Each<Answer> {
         let mut answers: Vec<Option<Result<Answer, SharedError>>> = Vec::new();
         answers.resize_with(calls.len(), || None);
         let mut waiting: Group = (0..calls.len()).map(|at| (at, Next::Owner)).collect();
-        let deadline = self.clock.elapsed() + self.config.response_timeout;
+        let began = self.clock.elapsed();
         let mut round = 0;
         while !waiting.is_empty() {
             let mut again = Vec::new();
@@ -185,8 +190,9 @@ impl Inner {
                     }
                     Sent::Lost(error) => {
                         self.servers.hint();
+                        let may_look_again = round == 0 && !self.is_late(began);
                         for (at, _) in group {
-                            if calls[at].only_looks && round == 0 {
+                            if calls[at].only_looks && may_look_again {
                                 again.push((at, Next::Owner));
                             } else {
                                 answers[at] = Some(Err(error.clone()));
@@ -234,8 +240,7 @@ impl Inner {
                 }
             }
             round += 1;
-            let is_late = self.clock.elapsed() >= deadline;
-            if is_late || (round > REDIRECTS_MAX && !pause) {
+            if self.is_late(began) || (round > REDIRECTS_MAX && !pause) {
                 for (at, _) in again.drain(..) {
                     answers[at] = Some(Err(SharedError::unavailable(format_args!(
                         "shard {} is on its way to another server",
@@ -329,7 +334,7 @@ impl Inner {
             Err(error) => Sent::Lost(error),
             Ok(values) if shows_role && !matches!(values.last(), Some(Value::Int(_))) => {
                 live.leave();
-                Sent::Lost(SharedError::unavailable("the server is a replica"))
+                Sent::Lost(no_role(values.last(), &live.host))
             }
             Ok(values) => Sent::Answered {
                 live,
@@ -379,6 +384,16 @@ impl Inner {
             values: pick(values, is_of_call),
         }
     }
+}
+
+/// Why a server does not say that it is a primary: it is none, or the user may not ask.
+fn no_role(answer: Option<&Value>, host: &str) -> SharedError {
+    if let Some(Value::ServerError(error)) = answer
+        && let Refusal::Failed(error @ SharedError::Configuration { .. }) = refusal(error, host)
+    {
+        return error;
+    }
+    SharedError::unavailable("the server is a replica")
 }
 
 /// The answers that belong to calls.

@@ -40,7 +40,7 @@ impl RedisConfig {
     }
 
     /// Reads several addresses: of some servers of one Redis Cluster, which know the others; or of a server and its
-    /// replicas, of which the one that takes writes is used.
+    /// replicas, of which the only one that takes writes is used.
     ///
     /// # Errors
     /// As [`from_url`](Self::from_url), and if there is none.

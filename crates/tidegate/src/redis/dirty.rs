@@ -18,7 +18,7 @@ use super::layout::{self, DirtyEntry};
 use super::names::Names;
 use super::reads::check_value;
 use super::script::Script;
-use super::writes::{key_of, members};
+use super::writes::{key_of, limit_word, members};
 
 impl Inner {
     /// A script over an entry and all that is kept of the dirty ones of its shard.
@@ -82,10 +82,7 @@ impl Inner {
         claim_for: Duration,
     ) -> Result<Vec<Claimed>, SharedError> {
         let names = self.names.shard(shard)?;
-        let words = vec![
-            Word::Text(now.as_millis().to_string()),
-            Word::Text(limit.to_string()),
-        ];
+        let words = vec![Word::Text(now.as_millis().to_string()), limit_word(limit)];
         let keys = vec![
             key_of(&names.meta),
             key_of(&names.dirty),
@@ -107,9 +104,23 @@ impl Inner {
                 |key, answer| Ok(read_entry(key, answer.value)?.map(|entry| tell(key, entry))),
             )
             .await;
-        // What was claimed before something went wrong is not lost: its claim ends.
-        let claimed: Vec<_> = claimed.into_iter().collect::<Result<_, _>>()?;
-        Ok(claimed.into_iter().flatten().collect())
+        // One that cannot be read, or whose answer was lost, does not hold up the others.
+        let mut found = Vec::with_capacity(claimed.len());
+        let mut failure = None;
+        for claimed in claimed {
+            match claimed {
+                Ok(claimed) => found.extend(claimed),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if found.is_empty() => Err(error),
+            Some(error) => {
+                tracing::warn!(%error, "some entries that are to be flushed could not be claimed");
+                Ok(found)
+            }
+            None => Ok(found),
+        }
     }
 
     pub(super) async fn settle(&self, flushed: &[(SharedKey, Version, Flushed)]) -> Each<bool> {
@@ -146,7 +157,7 @@ impl Inner {
     ) -> Result<Vec<(Claimed, Arc<str>)>, SharedError> {
         let names = self.names.shard(shard)?;
         let keys = vec![key_of(&names.meta), key_of(&names.parked)];
-        let words = vec![Word::Text(limit.to_string())];
+        let words = vec![limit_word(limit)];
         let call = Call::script(shard, &self.scripts.parked, keys, words).only_looks();
         let parked = self.keys(call).await?;
         let looked = self

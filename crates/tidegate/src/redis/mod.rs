@@ -8,7 +8,10 @@
 //! - A server that was restarted, emptied, promoted or demoted is another server, also if it has its data. A
 //!   connection to one that is not a primary any more is left; one that breaks is made anew, with growing pauses.
 //! - Nothing but a pure look is sent twice by itself, unless the server refused it before it did anything.
-//! - A server that hangs holds a call no longer than [`RedisConfig::response_timeout`], what waits for replicas aside.
+//! - A server that hangs holds a call no longer than [`RedisConfig::response_timeout`] and, where it has to be connected
+//!   to anew, [`RedisConfig::connect_timeout`]; what waits for replicas aside.
+//! - Of several copies the only one that takes writes is used. While two of them do, neither is connected to: they would
+//!   be two caches.
 //! - No error tells a value or a password.
 //!
 //! # What a server must be like
@@ -22,6 +25,9 @@
 //! - A primary that was cut off and does not know that it was replaced goes on answering; a node that is cut off with it
 //!   reads what it has. A primary that was demoted and promoted again while nobody raised a generation is taken for
 //!   the same for a quarter of a second.
+//! - A primary begins a new history with its first replica, and with the first one after an hour without any
+//!   (`repl-backlog-ttl`), and is taken for another server: its shards need a new generation, what was clean is loaded
+//!   anew, and what is dirty stays.
 //! - While a slot of a cluster moves, calls for keys that are not there wait for the end of it, or for the timeout.
 //! - Connections are not encrypted yet, and an address that asks for it is refused.
 //!

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::ConnectionInfo;
 use tidegate_core::port::{Clock, SharedError};
 use tokio::sync::watch;
@@ -14,6 +16,8 @@ use super::connect::{Live, Timeouts};
 /// How often a connection is asked whether its server is still the same. A server that was demoted and promoted again
 /// between two commands, while nobody raised a generation, is taken for the same for so long.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// How long to wait for each of the other servers once one was found that takes writes.
+const OTHERS: Duration = Duration::from_millis(250);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -48,7 +52,7 @@ pub(super) struct Dialling {
 }
 
 impl Node {
-    /// Begins to connect: to the first of the servers that takes writes.
+    /// Begins to connect: to the one of the servers that takes writes.
     pub(super) fn begin(servers: Vec<ConnectionInfo>, dialling: Dialling) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
         let patience = dialling.timeouts.connect;
@@ -123,16 +127,43 @@ async fn keep(servers: Vec<ConnectionInfo>, dialling: Dialling, state: watch::Se
     }
 }
 
-/// Tries one server after the other. Tells what the last had to say.
+/// Tries all servers at once, and takes the one that takes writes. Two that do are two caches, of which each node might
+/// take another: none is taken then.
 async fn dial(servers: &[ConnectionInfo], dialling: &Dialling) -> Result<Live, SharedError> {
     let mut said = SharedError::configuration("the shared cache has no address");
-    for server in servers {
-        match Live::dial(server, dialling.timeouts, dialling.waits_for_replicas).await {
-            Ok((live, _)) => return Ok(live),
-            Err(error) => said = error,
+    let dials = servers
+        .iter()
+        .map(|server| Live::dial(server, dialling.timeouts, dialling.waits_for_replicas));
+    let mut dials: FuturesUnordered<_> = dials.collect();
+    let mut found: Option<Live> = None;
+    loop {
+        let dialled = match &found {
+            None => dials.next().await,
+            // One that is away must not hold up the others for long.
+            Some(_) => tokio::time::timeout(OTHERS, dials.next())
+                .await
+                .unwrap_or(None),
+        };
+        match (dialled, found) {
+            (None, Some(live)) => return Ok(live),
+            (None, None) => return Err(said),
+            (Some(Err(error)), was) => {
+                said = error;
+                found = was;
+            }
+            (Some(Ok((live, _))), None) => found = Some(live),
+            // The same by another address.
+            (Some(Ok((live, _))), Some(first)) if live.identity == first.identity => {
+                found = Some(first);
+            }
+            (Some(Ok((live, _))), Some(first)) => {
+                return Err(SharedError::unavailable(format_args!(
+                    "{} and {} both take writes: one has to be a replica of the other",
+                    first.place, live.place
+                )));
+            }
         }
     }
-    Err(said)
 }
 
 /// Returns when the connection is not good any more, and left.

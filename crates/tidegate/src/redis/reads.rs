@@ -39,7 +39,13 @@ impl Inner {
         let mut check = redis::Cmd::with_capacity(2, shard.meta.len() + 5);
         check.arg("GETEX").arg(&shard.meta);
         commands.add_command(get).add_command(check);
-        let answers = live.send_all(&commands).await.ok()?;
+        let began = self.clock.elapsed();
+        let answers = match live.send_all(&commands).await {
+            Ok(answers) => answers,
+            // It looked long enough.
+            Err(error) if self.is_late(began) => return Some(Err(error)),
+            Err(_) => return None,
+        };
         let [entry, meta] = <[Value; 2]>::try_from(answers).ok()?;
         let is_usual = |value: &Value| matches!(value, Value::BulkString(_) | Value::Nil);
         if !is_usual(&entry) || !is_usual(&meta) {

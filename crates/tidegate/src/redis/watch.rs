@@ -26,6 +26,7 @@ use super::connect::{about, connect};
 use super::error::{Address, Refusal, lost, odd, refusal};
 use super::layout::Identity;
 use super::names::Changed;
+use super::node::Node;
 
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -158,17 +159,17 @@ impl Watch {
             });
             is_same && !tracked.is_broken.load(Ordering::Acquire)
         });
-        for (address, _) in owners {
+        for (address, node) in owners {
             if !self.tracked.contains_key(&address) {
-                let tracked = self.track(address.as_ref()).await?;
+                let tracked = self.track(address.as_ref(), &node).await?;
                 self.tracked.insert(address, tracked);
             }
         }
         Ok(())
     }
 
-    /// Tracks the first server at an address that takes writes.
-    async fn track(&self, address: Option<&Address>) -> Result<Tracked, SharedError> {
+    /// Tracks the server at an address that takes writes, and calls, if any do now.
+    async fn track(&self, address: Option<&Address>, node: &Node) -> Result<Tracked, SharedError> {
         let config = &self.inner.config;
         let mut said = SharedError::unavailable("there is no such server");
         for server in self.inner.servers.server(address) {
@@ -182,6 +183,12 @@ impl Watch {
                 if !about.is_primary || about.is_loading {
                     return Err(SharedError::unavailable(format_args!(
                         "{place} does not take writes"
+                    )));
+                }
+                let called = node.live_now();
+                if called.is_some_and(|live| live.identity != about.identity) {
+                    return Err(SharedError::unavailable(format_args!(
+                        "{place} is not the server that is used"
                     )));
                 }
                 let mut command = redis::cmd("CLIENT");

@@ -121,7 +121,7 @@ impl Inner {
         let names = self.names.shard(shard)?;
         let words = vec![
             Word::Text(before.as_micros().to_string()),
-            Word::Text(limit.to_string()),
+            limit_word(limit),
         ];
         let keys = vec![key_of(&names.meta), key_of(&names.marks)];
         let call = Call::script(shard, &self.scripts.leftovers, keys, words).only_looks();
@@ -233,6 +233,11 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// How many things at most, in what Lua counts with and Redis takes as a place in an index.
+pub(super) fn limit_word<'a>(limit: usize) -> Word<'a> {
+    Word::Text(limit.min(i32::MAX as usize).to_string())
 }
 
 /// A key that lives as long as the names.

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
+use tidegate::Version;
 use tidegate::port::{
-    Asked, Ended, Got, Marked, PutOutcome, SharedCache, SharedDirty, SharedError,
+    Asked, Ended, Got, Marked, PutOutcome, Shard, SharedCache, SharedDirty, SharedError, StoreTime,
+    Token, shard_of,
 };
 use tidegate_testkit::servers::{Redis, RedisAppend, RedisOptions};
 
-use super::scene::{ask, eventually, fill, held, key, life, mark, one, open, put, raise, release};
+use super::scene::{
+    ask, eventually, fill, held, key, life, mark, needs_generation, one, open, put, raise, release,
+};
 
 async fn got(cache: &dyn SharedCache, of: &[u8]) -> Result<Got, SharedError> {
     one(cache.get(&[key(of)]).await)
-}
-
-fn needs_generation<T>(answer: &Result<T, SharedError>) -> bool {
-    matches!(answer, Err(SharedError::NeedsGeneration { .. }))
 }
 
 #[tokio::test]
@@ -97,16 +97,20 @@ async fn a_restart_with_or_without_its_data_needs_a_generation() {
 async fn a_server_without_room_refuses_before_it_does_anything() {
     let server = Redis::start_as(RedisOptions {
         memory_max: Some((64 << 20, "noeviction".to_owned())),
+        arguments: vec!["--enable-debug-command".to_owned(), "yes".to_owned()],
         ..RedisOptions::default()
     });
     let cache = open(&[server.url()], |_| {}).await.unwrap();
     raise(&cache, 1).await;
     let (dirty, marked, full) = (key("dirty"), key("marked"), key("full"));
+    let swept = key("swept");
     let PutOutcome::Dirty { version, .. } = one(cache.put(&[put(&dirty, "x")]).await).unwrap()
     else {
         panic!("it is dirty");
     };
-    one(cache.mark(&[mark(&marked, 1)]).await).unwrap();
+    for key in [&marked, &swept] {
+        one(cache.mark(&[mark(key, 1)]).await).unwrap();
+    }
     server.tell(&["CONFIG", "SET", "maxmemory", "1"]);
     let refused = one(cache.put(&[put(&full, "x")]).await).unwrap_err();
     assert!(refused.to_string().contains("no room"), "{refused}");
@@ -117,43 +121,28 @@ async fn a_server_without_room_refuses_before_it_does_anything() {
         held: held(8, "y"),
         life: life(),
     };
+    one(cache.sweep(&[(swept.clone(), Token(1))]).await).unwrap();
+    one(cache.invalidate(&[(dirty.clone(), Version::NONE)]).await).unwrap();
+    let shard = shard_of(&dirty.key, cache.shards());
+    let claimed = cache.claim(shard, 9, life().fresh_until, Duration::ZERO);
+    assert_eq!(claimed.await.unwrap().len(), 1);
     one(cache.release(&[release(&marked, 1, ended)]).await).unwrap();
+    assert!(matches!(
+        got(&cache, b"marked").await.unwrap(),
+        Got::Clean { .. }
+    ));
     let flushed = tidegate::port::Flushed::Dropped;
     assert!(one(cache.settle(&[(dirty, version, flushed)]).await).unwrap());
     assert_eq!(got(&cache, b"dirty").await.unwrap(), Got::Nothing);
-    server.tell(&["CONFIG", "SET", "maxmemory", "0"]);
-    one(cache.put(&[put(&full, "x")]).await).unwrap();
-}
-
-#[tokio::test]
-async fn a_demoted_server_is_left_for_the_one_that_was_promoted() {
-    let mut old = Redis::start();
-    let mut new = Redis::start_as(RedisOptions {
-        replica_of: Some(old.port()),
-        ..RedisOptions::default()
-    });
-    let cache = open(&[old.url(), new.url()], |_| {}).await.unwrap();
-    raise(&cache, 1).await;
-    let a = key("a");
-    one(cache.ask(&[ask(&a, 1)], life().fresh_until).await).unwrap();
-    assert!(one(cache.fill(&[fill(&a, 1, held(7, "x"))]).await).unwrap());
-    new.wait_until_in_step_with(&old);
-    new.promote();
-    old.follow(new.port());
-    eventually("the promoted server to be found", async || {
-        needs_generation(&one(cache.mark(&[mark(&a, 2)]).await))
+    // A generation is raised and opened without room, too.
+    server.tell(&["DEBUG", "CHANGE-REPL-ID"]);
+    eventually("another history to be noticed", async || {
+        needs_generation(&got(&cache, b"marked").await)
     })
     .await;
     raise(&cache, 2).await;
-    assert_eq!(got(&cache, b"a").await.unwrap(), Got::Nothing);
-    // It has the run id it had, and what the other has; but it is another server all the same.
-    old.wait_until_in_step_with(&new);
-    new.kill9();
-    old.promote();
-    eventually("the first server to be found again", async || {
-        needs_generation(&got(&cache, b"a").await)
-    })
-    .await;
+    server.tell(&["CONFIG", "SET", "maxmemory", "0"]);
+    one(cache.put(&[put(&full, "x")]).await).unwrap();
 }
 
 #[tokio::test]
@@ -179,35 +168,6 @@ async fn a_server_that_hangs_holds_a_call_no_longer_than_its_timeout() {
         one(cache.mark(&[mark(&key("b"), 1)]).await).is_ok()
     })
     .await;
-}
-
-#[tokio::test]
-async fn replicas_are_counted() {
-    let primary = Redis::start();
-    let mut replica = Redis::start_as(RedisOptions {
-        replica_of: Some(primary.port()),
-        ..RedisOptions::default()
-    });
-    replica.wait_until_in_step_with(&primary);
-    let cache = open(&[primary.url()], |config| {
-        config.replicas = 1;
-        config.replica_timeout = Duration::from_millis(300);
-    })
-    .await
-    .unwrap();
-    raise(&cache, 1).await;
-    let a = key("a");
-    assert!(matches!(
-        one(cache.put(&[put(&a, "x")]).await),
-        Ok(PutOutcome::Dirty { .. })
-    ));
-    assert_eq!(cache.facts().await.unwrap().replicas, 1);
-    replica.kill9();
-    let refused = one(cache.put(&[put(&a, "y")]).await).unwrap_err();
-    assert!(refused.to_string().contains("0 of 1 replicas"), "{refused}");
-    // It may have been done, and was.
-    let found = got(&cache, b"a").await.unwrap();
-    assert!(matches!(found, Got::Dirty(found) if found.value == held(0, "y").value));
 }
 
 #[tokio::test]
@@ -286,4 +246,79 @@ async fn a_closed_cache_says_so() {
             .to_string()
             .contains("closed")
     );
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_holds_up_no_other() {
+    let server = Redis::start();
+    let cache = open(&[server.url()], |config| config.shards = 1)
+        .await
+        .unwrap();
+    raise(&cache, 1).await;
+    for name in ["a", "b", "c"] {
+        one(cache.put(&[put(&key(name), "x")]).await).unwrap();
+    }
+    let claim = |limit| cache.claim(Shard(0), limit, life().fresh_until, Duration::ZERO);
+    // Another version of tidegate wrote the oldest one.
+    server.tell(&["SETRANGE", "tg:{s0}:session:a", "0", "\u{2}"]);
+    let claimed = claim(10).await.unwrap();
+    let keys: Vec<_> = claimed.into_iter().map(|claimed| claimed.key).collect();
+    assert_eq!(keys, [key("b"), key("c")]);
+    // Where there is nothing else it is told.
+    for name in ["b", "c"] {
+        server.tell(&[
+            "SETRANGE",
+            &format!("tg:{{s0}}:session:{name}"),
+            "0",
+            "\u{2}",
+        ]);
+    }
+    let refused = claim(10).await.unwrap_err();
+    assert!(
+        matches!(refused, SharedError::Configuration { .. }),
+        "{refused}"
+    );
+    assert_eq!(
+        server
+            .tell(&["GETRANGE", "tg:{s0}:session:a", "1", "1"])
+            .text(),
+        "D"
+    );
+}
+
+#[tokio::test]
+async fn as_many_as_there_are_may_be_asked_for() {
+    let server = Redis::start();
+    let cache = open(&[server.url()], |config| config.shards = 1)
+        .await
+        .unwrap();
+    raise(&cache, 1).await;
+    let (parked, dirty, marked) = (key("parked"), key("dirty"), key("marked"));
+    for key in [&parked, &dirty] {
+        one(cache.put(&[put(key, "x")]).await).unwrap();
+    }
+    one(cache.mark(&[mark(&marked, 1)]).await).unwrap();
+    let now = life().fresh_until;
+    let claimed = cache.claim(Shard(0), usize::MAX, now, Duration::ZERO).await;
+    let claimed = claimed.unwrap();
+    assert_eq!(claimed.len(), 2);
+    let of_parked = claimed
+        .iter()
+        .find(|claimed| claimed.key == parked)
+        .unwrap();
+    let said = tidegate::port::Flushed::Parked("refused".into());
+    let refused = [(parked.clone(), of_parked.held.version, said)];
+    assert!(one(cache.settle(&refused).await).unwrap());
+    assert_eq!(cache.parked(Shard(0), usize::MAX).await.unwrap().len(), 1);
+    assert!(cache.parked(Shard(0), 0).await.unwrap().is_empty());
+    for before in [i64::MAX, 1001] {
+        let before = StoreTime::from_micros(before);
+        let leftovers = cache.leftovers(Shard(0), before, usize::MAX).await;
+        assert_eq!(leftovers.unwrap().len(), 1);
+    }
+    for before in [i64::MIN, 1000] {
+        let before = StoreTime::from_micros(before);
+        let leftovers = cache.leftovers(Shard(0), before, usize::MAX).await;
+        assert!(leftovers.unwrap().is_empty());
+    }
 }

@@ -3,8 +3,10 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
+mod answers;
 mod cluster;
 mod conformance;
+mod copies;
 mod differential;
 mod faults;
 mod scene;

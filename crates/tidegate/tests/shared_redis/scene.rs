@@ -122,6 +122,10 @@ pub(crate) fn one<T>(answers: Vec<Result<T, SharedError>>) -> Result<T, SharedEr
     answer
 }
 
+pub(crate) fn needs_generation<T>(answer: &Result<T, SharedError>) -> bool {
+    matches!(answer, Err(SharedError::NeedsGeneration { .. }))
+}
+
 /// Waits until something is so, looking again and again.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
     let patience = Duration::from_secs(20);
