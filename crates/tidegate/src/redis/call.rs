@@ -272,7 +272,7 @@ impl Inner {
         for (at, next) in waiting {
             let node = match &next {
                 Next::Owner => self.servers.node(calls[at].shard),
-                Next::Asking(address) => Ok(self.servers.node_at(address)),
+                Next::Asking(address) => Ok(self.servers.node_asked(address)),
             };
             match node {
                 Ok(node) => {

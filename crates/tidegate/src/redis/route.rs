@@ -1,6 +1,6 @@
 //! Which server has which shard: one server has all, or those of a cluster share them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use super::node::{Dialling, Node};
 
 /// How often a cluster is asked who has which slot, beside when something hints at a change.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a server without a shard counts as one that has keys of ours, after it was asked for one.
+const ASKED_FOR: Duration = Duration::from_secs(10);
 
 /// All servers of a shared cache.
 pub(super) struct Servers {
@@ -50,6 +53,8 @@ struct Places {
     nodes: HashMap<Option<Address>, Arc<Node>>,
     /// Of each shard; there is none for the one server that has all.
     owners: Vec<Option<Address>>,
+    /// Where keys of slots on their way were asked for, and when last. What was found there changes there.
+    asked: HashMap<Address, Duration>,
 }
 
 /// What a command that only looks must be sent with.
@@ -148,18 +153,24 @@ impl Servers {
         })
     }
 
-    /// A server of a cluster by its address.
-    pub(super) fn node_at(&self, address: &Address) -> Arc<Node> {
-        self.map.node_at(&mut self.map.lock(), address)
+    /// The server to which a slot is on its way, and which is to be asked for a key of it.
+    pub(super) fn node_asked(&self, address: &Address) -> Arc<Node> {
+        let mut places = self.map.lock();
+        let now = self.map.dialling.clock.elapsed();
+        places.asked.insert(address.clone(), now);
+        self.map.node_at(&mut places, address)
     }
 
-    /// All servers that have shards, and their addresses.
+    /// All servers that have shards, or keys of one that is on its way there, and their addresses.
     pub(super) fn all(&self) -> Vec<(Option<Address>, Arc<Node>)> {
         let places = self.map.lock();
-        let owners: std::collections::HashSet<_> = places.owners.iter().collect();
+        let owners: HashSet<_> = places.owners.iter().collect();
         let nodes = places.nodes.iter();
         nodes
-            .filter(|(address, _)| owners.contains(address))
+            .filter(|(address, _)| {
+                let is_asked = |address| places.asked.contains_key(address);
+                owners.contains(address) || address.as_ref().is_some_and(is_asked)
+            })
             .map(|(address, node)| (address.clone(), Arc::clone(node)))
             .collect()
     }
@@ -278,9 +289,18 @@ impl Map {
                 is_changed = true;
             }
         }
+        let now = self.dialling.clock.elapsed();
+        places
+            .asked
+            .retain(|_, asked_at| now.saturating_sub(*asked_at) < ASKED_FOR);
         // One that has no shard and is not in the cluster any more is let go.
-        let kept: std::collections::HashSet<_> =
-            owners.iter().chain(&places.owners).cloned().collect();
+        let asked = places.asked.keys().cloned().map(Some);
+        let kept: HashSet<_> = owners
+            .iter()
+            .chain(&places.owners)
+            .cloned()
+            .chain(asked)
+            .collect();
         places.nodes.retain(|address, _| kept.contains(address));
         if is_changed {
             self.changes.send_modify(|changes| *changes += 1);

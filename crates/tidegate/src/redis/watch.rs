@@ -134,7 +134,7 @@ impl Watch {
         join_all(asked).await.into_iter().all(|is_sure| is_sure) && self.is_complete()
     }
 
-    /// Whether just the servers that have shards are tracked, and they are the ones that calls go to.
+    /// Whether just the servers that have keys of ours are tracked, and they are the ones that calls go to.
     fn is_complete(&self) -> bool {
         let owners = self.inner.servers.all();
         owners.len() == self.tracked.len()
@@ -148,7 +148,7 @@ impl Watch {
             })
     }
 
-    /// Tracks every server that has shards and is not tracked, and no others.
+    /// Tracks every server that has keys of ours and is not tracked, and no others.
     async fn track_all(&mut self) -> Result<(), SharedError> {
         let owners = self.inner.servers.all();
         self.tracked.retain(|address, tracked| {

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tidegate::Version;
 use tidegate::port::{
-    Ended, Got, Marked, PutOutcome, Shard, SharedCache, SharedDirty, SharedError, shard_of,
+    Asked, Ended, Got, Marked, PutOutcome, Shard, SharedCache, SharedDirty, SharedError, shard_of,
 };
+use tidegate::redis::{RedisConfig, RedisSharedCache};
 use tidegate_testkit::servers::{Redis, RedisCluster, RedisClusterOptions};
 
-use super::scene::{ask, eventually, fill, held, key, life, mark, one, open, put, raise, release};
-use super::watching::Ear;
+use super::scene::{
+    ask, clock, eventually, fill, held, key, life, mark, one, open, put, raise, release,
+};
+use super::watching::{Ear, fence};
 
 const SHARDS: u16 = 16;
 
@@ -100,6 +104,53 @@ async fn a_slot_that_stands_between_two_primaries_is_one_place_all_the_same() {
         panic!("it is dirty");
     };
     assert!(after > version);
+}
+
+/// One that has no shard of ours is not watched, until a key that is on its way is asked for there.
+#[tokio::test]
+async fn what_changes_on_the_way_is_told() {
+    let cluster = RedisCluster::start();
+    let clock = clock();
+    let mut config = RedisConfig::from_urls(cluster.urls().iter().map(String::as_str)).unwrap();
+    config.shards = 1;
+    let open_one = || RedisSharedCache::open(config.clone(), clock.clone());
+    let (other, cache) = (open_one().await.unwrap(), open_one().await.unwrap());
+    raise(&other, 1).await;
+    let (a, b) = (key("a"), key("b"));
+    let make_clean = async || {
+        for key in [&a, &b] {
+            let asked = one(other.ask(&[ask(key, 1)], life().fresh_until).await).unwrap();
+            assert_eq!(asked, Asked::Lease(None));
+            assert!(one(other.fill(&[fill(key, 1, held(4, "x"))]).await).unwrap());
+        }
+    };
+    make_clean().await;
+    let ear = Arc::new(Ear::default());
+    let every = Duration::from_millis(20);
+    cache.watch(ear.clone(), every).await.unwrap();
+    fence(&ear, &*clock).await;
+
+    let slot = slot(&cluster, 0);
+    let from = cluster.owner_of(slot).unwrap();
+    let moving = cluster.begin_move(slot, from, (from + 1) % 3);
+    moving.move_keys(&moving.keys(100));
+    raise(&other, 2).await;
+    make_clean().await;
+    ear.forget();
+    // A copy may be made of this.
+    let got = one(cache.get(std::slice::from_ref(&a)).await).unwrap();
+    assert!(matches!(got, Got::Clean { .. }), "{got:?}");
+    let newer = (a.clone(), Version::from_raw(6));
+    one(other.invalidate(&[newer]).await).unwrap();
+    fence(&ear, &*clock).await;
+    assert!(ear.has_changed(&a) || ear.losses() > 0);
+
+    // From now on it is watched like the others.
+    ear.forget();
+    one(other.evict(std::slice::from_ref(&b)).await).unwrap();
+    fence(&ear, &*clock).await;
+    assert!(ear.has_changed(&b) && ear.losses() == 0);
+    moving.finish();
 }
 
 /// What a node believes: of each node its epoch and its slots, apart from those on their way.
