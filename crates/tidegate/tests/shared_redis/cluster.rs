@@ -2,19 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tidegate::Version;
-use tidegate::port::{
-    Asked, Ended, Got, Marked, PutOutcome, Shard, SharedCache, SharedDirty, SharedError, shard_of,
-};
+use tidegate::port::{Asked, Got, PutOutcome, SharedCache, SharedDirty, SharedError, shard_of};
 use tidegate::redis::{RedisConfig, RedisSharedCache};
 use tidegate_testkit::servers::{Redis, RedisCluster, RedisClusterOptions};
 
-use super::scene::{
-    ask, clock, eventually, fill, held, key, life, mark, one, open, put, raise, release,
-};
+use super::load::{Load, keep_current};
+use super::scene::{ask, clock, eventually, fill, held, key, life, one, open, put, raise};
 use super::watching::{Ear, fence};
 
 const SHARDS: u16 = 16;
@@ -183,21 +180,6 @@ fn wait_for_agreement(cluster: &RedisCluster) {
     panic!("the nodes do not agree");
 }
 
-/// Raises generations where they are needed, as a layer does, with numbers of one sequence.
-async fn keep_current(cache: &dyn SharedCache, generations: &AtomicU64) {
-    let shards: Vec<_> = (0..SHARDS).map(Shard).collect();
-    for state in cache.shard_states(&shards).await {
-        let Ok(state) = state else { continue };
-        if !state.is_current {
-            let generation = generations.fetch_add(1, Ordering::Relaxed);
-            cache.open_generation(&[state.shard], generation).await;
-            cache.open(&[state.shard], generation).await;
-        } else if !state.is_open {
-            cache.open(&[state.shard], state.generation).await;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_move_back_and_forth_under_load() {
     let cluster = RedisCluster::start();
@@ -207,59 +189,9 @@ async fn slots_move_back_and_forth_under_load() {
             .unwrap(),
     );
     raise(&*cache, 1).await;
-    let generations = Arc::new(AtomicU64::new(2));
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (done, hits) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut tasks = Vec::new();
-    for writer in 0..4u64 {
-        let (cache, is_over) = (Arc::clone(&cache), Arc::clone(&is_over));
-        let (done, hits) = (Arc::clone(&done), Arc::clone(&hits));
-        tasks.push(tokio::spawn(async move {
-            // Each has its keys, so that it knows what they hold.
-            let keys: Vec<_> = (0..16u64).map(|n| key(format!("{writer}:{n}"))).collect();
-            let mut newest = vec![0; keys.len()];
-            let mut token = writer << 32;
-            while !is_over.load(Ordering::Relaxed) {
-                for (key, newest) in keys.iter().zip(&mut newest) {
-                    token += 1;
-                    // Whatever went wrong, it is not to be served from a mark that was answered on.
-                    if let Ok(Marked::Quarantined) = one(cache.mark(&[mark(key, token)]).await) {
-                        *newest = token;
-                        let found = one(cache.get(std::slice::from_ref(key)).await);
-                        assert!(!matches!(found, Ok(Got::Clean { .. })), "{found:?}");
-                        let ended = Ended::Committed {
-                            held: held(token, token.to_string()),
-                            life: life(),
-                        };
-                        let released = cache.release(&[release(key, token, ended)]).await;
-                        done.fetch_add(u64::from(one(released).is_ok()), Ordering::Relaxed);
-                    }
-                    if let Ok(Got::Clean { held, .. }) =
-                        one(cache.get(std::slice::from_ref(key)).await)
-                    {
-                        assert_eq!(held.version.raw(), *newest, "{key:?}");
-                        hits.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-        }));
-    }
-    let keeper = {
-        let (cache, generations) = (Arc::clone(&cache), Arc::clone(&generations));
-        let is_over = Arc::clone(&is_over);
-        tokio::spawn(async move {
-            while !is_over.load(Ordering::Relaxed) {
-                keep_current(&*cache, &generations).await;
-                tokio::task::yield_now().await;
-            }
-        })
-    };
-    let counts = (Arc::clone(&done), Arc::clone(&hits));
+    let load = Load::begin(vec![cache]);
+    let counts = Arc::clone(&load.counts);
     let moves = tokio::task::spawn_blocking(move || {
-        let is_enough = || {
-            let enough = |count: &AtomicU64| count.load(Ordering::Relaxed) > 500;
-            enough(&counts.0) && enough(&counts.1)
-        };
         let owner = |shard| {
             cluster
                 .owner_of(slot(&cluster, shard))
@@ -267,7 +199,7 @@ async fn slots_move_back_and_forth_under_load() {
         };
         let mut owners: Vec<_> = (0..SHARDS).map(owner).collect();
         for round in 0..1000u16 {
-            if round > 20 && is_enough() {
+            if round > 20 && counts.have(500) {
                 break;
             }
             for shard in [round % SHARDS, (round + 5) % SHARDS] {
@@ -284,13 +216,7 @@ async fn slots_move_back_and_forth_under_load() {
         cluster
     });
     let cluster = moves.await.unwrap();
-    is_over.store(true, Ordering::Relaxed);
-    keeper.await.unwrap();
-    for task in tasks {
-        task.await.unwrap();
-    }
-    let counts = [done, hits].map(|count| count.load(Ordering::Relaxed));
-    assert!(counts.iter().all(|count| *count > 500), "{counts:?}");
+    load.end(500).await;
     drop(cluster);
 }
 

@@ -1,11 +1,14 @@
 //! Several copies of one server: the one that takes writes, its replicas, and two that both take writes.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::port::{Clock, Got, PutOutcome, SharedCache, SharedDirty, SharedError};
+use tidegate_testkit::proxy::{Faults, Proxy, Way};
 use tidegate_testkit::servers::{Redis, RedisOptions};
 
+use super::load::Load;
 use super::scene::{
     ask, clock, eventually, fill, held, key, life, mark, needs_generation, one, open, open_with,
     put, raise,
@@ -158,4 +161,71 @@ async fn of_two_that_take_writes_neither_is_connected_to() {
     assert!(one(cache.mark(&[mark(&key("b"), 1)]).await).is_ok());
     fence(&ear, &*clock).await;
     assert!(ear.has_changed(&key("b")));
+}
+
+/// Waits, not in a task.
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    const TRIES: u32 = 50_000_000;
+    for _ in 0..TRIES {
+        if is_so() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("waited too long for {what}");
+}
+
+/// Each time the replica lags behind: what it takes over with has neither the last marks nor the last writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failovers_to_replicas_that_lag_serve_nothing_stale() {
+    let start = || {
+        Redis::start_as(RedisOptions {
+            arguments: ["--repl-diskless-sync-delay", "0"]
+                .map(str::to_owned)
+                .into(),
+            ..RedisOptions::default()
+        })
+    };
+    let mut servers = [start(), start()];
+    let mut ways = Vec::new();
+    for server in &servers {
+        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+        ways.push(Proxy::start(target, 1).await.unwrap());
+    }
+    servers[1].follow(ways[0].port());
+    let urls: Vec<_> = servers.iter().map(Redis::url).collect();
+    let mut caches = Vec::new();
+    for _ in 0..2 {
+        caches.push(Arc::new(open(&urls, |_| {}).await.unwrap()));
+    }
+    raise(&*caches[0], 1).await;
+    let load = Load::begin(caches);
+    let counts = Arc::clone(&load.counts);
+    let failovers = tokio::task::spawn_blocking(move || {
+        for round in 0..8 {
+            let (old, new) = (round % 2, (round + 1) % 2);
+            servers[new].wait_until_in_step_with(&servers[old]);
+            let done = counts.done();
+            wait_for("some writes", || counts.done() > done + 50);
+            ways[old].set(Faults {
+                to_client: Way {
+                    held: true,
+                    ..Way::default()
+                },
+                ..Faults::default()
+            });
+            let done = counts.done();
+            wait_for("writes that are not copied", || counts.done() > done + 50);
+            // The old one takes no more writes from here on.
+            servers[old].follow(ways[new].port());
+            ways[old].cut_all();
+            servers[new].promote();
+            ways[old].heal();
+        }
+        wait_for("writes after all that", || counts.have(500));
+        servers
+    });
+    let servers = failovers.await.unwrap();
+    load.end(500).await;
+    drop(servers);
 }

@@ -9,5 +9,6 @@ mod conformance;
 mod copies;
 mod differential;
 mod faults;
+mod load;
 mod scene;
 mod watching;
