@@ -185,11 +185,16 @@ impl Watch {
                         "{place} does not take writes"
                     )));
                 }
-                let called = node.live_now();
-                if called.is_some_and(|live| live.identity != about.identity) {
-                    return Err(SharedError::unavailable(format_args!(
-                        "{place} is not the server that is used"
-                    )));
+                if let Some(called) = node.live_now()
+                    && called.identity != about.identity
+                {
+                    if called.place != place {
+                        return Err(SharedError::unavailable(format_args!(
+                            "{place} is not the server that is used"
+                        )));
+                    }
+                    // It became another, which calls have not found out yet.
+                    called.leave();
                 }
                 let mut command = redis::cmd("CLIENT");
                 command.arg("TRACKING").arg("ON").arg("BCAST");

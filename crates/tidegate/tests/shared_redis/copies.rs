@@ -26,6 +26,7 @@ async fn a_demoted_server_is_left_for_the_one_that_was_promoted() {
         replica_of: Some(old.port()),
         ..RedisOptions::default()
     });
+    new.wait_until_in_step_with(&old);
     let cache = open(&[old.url(), new.url()], |_| {}).await.unwrap();
     raise(&cache, 1).await;
     let a = key("a");
@@ -193,6 +194,7 @@ async fn failovers_to_replicas_that_lag_serve_nothing_stale() {
         ways.push(Proxy::start(target, 1).await.unwrap());
     }
     servers[1].follow(ways[0].port());
+    servers[1].wait_until_in_step_with(&servers[0]);
     let urls: Vec<_> = servers.iter().map(Redis::url).collect();
     let mut caches = Vec::new();
     for _ in 0..2 {

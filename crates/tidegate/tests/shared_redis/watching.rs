@@ -198,13 +198,13 @@ async fn a_demoted_server_is_watched_no_more() {
         replica_of: Some(old.port()),
         ..RedisOptions::default()
     });
+    new.wait_until_in_step_with(&old);
     let clock = clock();
     let cache = super::scene::open_with(&[old.url(), new.url()], &clock).await;
     raise(&cache, 1).await;
     let ear = Arc::new(Ear::default());
     cache.watch(ear.clone(), EVERY).await.unwrap();
     fence(&ear, &*clock).await;
-    new.wait_until_in_step_with(&old);
     new.promote();
     old.follow(new.port());
     eventually("the change of servers to be told", async || {
