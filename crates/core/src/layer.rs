@@ -227,6 +227,11 @@ impl Layer {
                 mark = mark.min(needed);
             }
         }
+        if let Some(shared) = &self.shared
+            && let Some(needed) = shared.back.kept.needed_from()
+        {
+            mark = mark.min(needed);
+        }
         mark
     }
 

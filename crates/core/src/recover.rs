@@ -6,6 +6,8 @@
 //! of the class that took them; a class that is gone is refused by name, for its rows have no table. Records
 //! whose row is as new or newer were flushed before, and are dropped. Dead letters come back as dead letters,
 //! with their history, and are not tried again by themselves.
+//!
+//! Over a shared cache the dirty entries are in it, and it is given what it has not ([`back`](crate::shared::back)).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -20,9 +22,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::lane::{DirtyEntry, DirtyState, Fate, Lineage, Sum};
 use crate::layer::Layer;
-use crate::port::{Guard, Journal, Lsn, StoreError, Write};
+use crate::port::{Guard, Held, Journal, Lsn, StoreError, Write};
 use crate::read::load_apart;
 use crate::record::{Record, WriteRecord};
+use crate::shared::back::{self, KeptWrite, value_of};
+use crate::shared::shared_key;
 use crate::strategy::commit;
 use crate::version::Version;
 
@@ -37,6 +41,15 @@ pub(crate) struct Recovered {
     discarded: BTreeMap<Key, Version>,
     /// The newest generation seen.
     pub(crate) generation: u64,
+}
+
+/// What a start does beside bringing the lanes up to date.
+#[derive(Default)]
+pub(crate) struct Restored {
+    /// For the shared cache.
+    pub(crate) kept: Vec<back::replay::Recovered>,
+    /// What was flushed at once, past the shared cache: keys, the classes that took the writes, the versions.
+    pub(crate) moved: Vec<(Key, usize, Version)>,
 }
 
 struct Found {
@@ -187,7 +200,8 @@ impl Recovered {
 
     /// Makes dirty what is still write-back and not in the store, and flushes at once what moved to another
     /// class or strategy.
-    pub(crate) async fn restore(self, layer: &Arc<Layer>) -> Result<()> {
+    pub(crate) async fn restore(self, layer: &Arc<Layer>) -> Result<Restored> {
+        let mut restored = Restored::default();
         let mut moved: Vec<(usize, Write)> = Vec::new();
         // In the order of the journal, as the lanes keep their records: the first is what may not be trimmed.
         let mut entries: Vec<(Key, Found)> = self.entries.into_iter().collect();
@@ -210,6 +224,10 @@ impl Recovered {
                 .into_iter()
                 .map(|row| row.ok().flatten());
             for ((key, class, found), row) in known.into_iter().zip(rows) {
+                if back::of_class(layer, class).is_some() && is_its(layer, &key, class) {
+                    restored.kept.push(kept(layer, key, class, found)?);
+                    continue;
+                }
                 // Of what was added the store itself knows what it has.
                 let is_sum = !found.sums.is_empty();
                 if is_sum || !row.is_some_and(|row| is_flushed(layer, &found, row.version)) {
@@ -219,11 +237,17 @@ impl Recovered {
             known = rest;
         }
         let any_moved = !moved.is_empty();
+        let flushed = moved.iter().filter_map(|(class, write)| {
+            let version = write.guard.version()?;
+            Some((write.key.clone(), *class, version))
+        });
+        restored.moved = flushed.collect();
         flush_moved(layer, moved).await?;
-        if any_moved {
+        // Over a shared cache what is kept is not known to the layer yet, and the next trim says the same.
+        if any_moved && layer.shared.is_none() {
             last_checkpoint(layer).await;
         }
-        Ok(())
+        Ok(restored)
     }
 }
 
@@ -273,6 +297,34 @@ fn class_of(layer: &Layer, found: &Found) -> Result<usize> {
     Ok(index)
 }
 
+/// Whether the key is still of this class.
+fn is_its(layer: &Layer, key: &Key, class: usize) -> bool {
+    layer.class_of(key.as_bytes()) == class
+}
+
+/// A record as the shared cache is given it.
+fn kept(layer: &Layer, key: Key, class: usize, found: Found) -> Result<back::replay::Recovered> {
+    if !found.sums.is_empty() {
+        return Err(Error::configuration(format_args!(
+            "the journal holds unflushed additions of class '{}', which cannot be brought to a shared cache: open the \
+             gate without one and drain first",
+            found.class
+        )));
+    }
+    let is_lost = |refusal: &Refusal| refusal.reason == DeadLetterReason::Conflict;
+    let write = KeptWrite {
+        held: Held {
+            version: found.version,
+            value: value_of(&found.change),
+        },
+        base: found.base,
+        since: layer.clock.now(),
+        lost: found.refusal.clone().filter(is_lost),
+        key: shared_key(layer, class, &key),
+    };
+    Ok((write, found.lsn, found.refusal))
+}
+
 fn restore_one(
     layer: &Layer,
     key: Key,
@@ -283,8 +335,7 @@ fn restore_one(
     let Some(table) = layer.state(class).table else {
         return Ok(());
     };
-    let same = layer.class_of(key.as_bytes()) == class;
-    if layer.class(class).strategy != Strategy::WriteBack || !same {
+    if layer.class(class).strategy != Strategy::WriteBack || !is_its(layer, &key, class) {
         if found.refusal.is_some() {
             return Err(Error::configuration(format_args!(
                 "the journal holds a dead letter of key '{key}', which was of the write-back class '{}' and \

@@ -14,6 +14,7 @@ use crate::layer::Layer;
 use crate::port::{Journal, JournalError, Lsn};
 use crate::receipt::{Durability, Receipt, Source};
 use crate::record::Record;
+use crate::shared::back;
 use crate::version::Version;
 
 /// Returns when the newest write of `key` that was acknowledged before the call is as durable as asked.
@@ -29,6 +30,9 @@ pub(crate) async fn secure(
         Strategy::CacheOnly if durability > Durability::Memory => Err(Error::invalid(
             "what a cache-only class holds is in memory and nowhere else",
         )),
+        Strategy::WriteBack if layer.shared.is_some() => {
+            back::secure(layer, class, &key, durability, deadline).await
+        }
         _ => {
             let reached = std::pin::pin!(reach(layer, &key, durability));
             match select(reached, layer.clock.sleep(deadline)).await {

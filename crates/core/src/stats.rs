@@ -148,7 +148,8 @@ pub struct ClassStats {
     pub parked: u64,
     /// Their bytes: keys, values and overhead.
     pub parked_bytes: u64,
-    /// Acknowledged entries not yet in the store, parked ones not counted.
+    /// Acknowledged entries not yet in the store, parked ones not counted. Over a shared cache, these and the next two
+    /// are of all nodes and all its write-back classes together, as of a moment ago.
     pub dirty_entries: u64,
     /// Their bytes: keys, values and overhead; parked ones counted.
     pub dirty_bytes: u64,

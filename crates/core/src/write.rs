@@ -14,6 +14,7 @@ use crate::layer::Layer;
 use crate::port::Timestamp;
 use crate::read::answer_readers;
 use crate::receipt::Written;
+use crate::shared::back;
 use crate::strategy::write_back::{self, pace};
 use crate::strategy::{cache_only, read_only};
 
@@ -41,7 +42,7 @@ pub(crate) async fn put(
     expires_at: Option<Timestamp>,
 ) -> Result<Written> {
     let class = layer.class_of(key);
-    if layer.class(class).strategy != Strategy::WriteBack {
+    if layer.class(class).strategy != Strategy::WriteBack || layer.shared.is_some() {
         let operation = |reply| Operation::Put {
             value,
             expires_at,
@@ -74,7 +75,10 @@ async fn conclude(
 ) -> Result<Written> {
     count(layer, class, &result);
     if layer.class(class).strategy == Strategy::WriteBack {
-        pace(layer, class).await;
+        match &layer.shared {
+            Some(shared) => back::write::pace(layer, &shared.back, class).await,
+            None => pace(layer, class).await,
+        }
     }
     result.map_err(|error| error.with_key(key).with_class(&layer.state(class).name))
 }
@@ -98,7 +102,10 @@ async fn submit(layer: &Layer, key: &Key, class: usize, operation: Operation) ->
     match layer.class(class).strategy {
         Strategy::WriteThrough => enqueue(layer, key, class, Road::Through, operation),
         Strategy::WriteAround => enqueue(layer, key, class, Road::Around, operation),
-        Strategy::WriteBack => write_back::submit(layer, key, class, operation).await,
+        Strategy::WriteBack => match &layer.shared {
+            Some(shared) => back::submit(layer, &shared.back, key, class, operation).await,
+            None => write_back::submit(layer, key, class, operation).await,
+        },
         Strategy::ReadOnly => read_only::refuse(),
         Strategy::CacheOnly => cache_only::write(layer, key, class, operation),
     }

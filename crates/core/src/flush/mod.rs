@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use futures_util::future::select;
 
-pub(crate) use control::Control;
+pub(crate) use control::{Control, Permit, Refused};
 #[cfg(feature = "mutation")]
 pub(crate) use round::write_of;
 pub(crate) use schedule::drive;
@@ -33,11 +33,15 @@ pub(crate) use schedule::drive;
 use crate::class::Strategy;
 use crate::layer::Layer;
 use crate::receipt::{ClassFlush, FlushReport};
+use crate::shared::back;
 
 /// Flushes everything of a class, or of all, that is dirty now, and returns when the store has it or refuses
 /// it, at the latest after `deadline`. Dead letters are not tried again, and what becomes dirty meanwhile is
 /// not waited for.
 pub(crate) async fn flush(layer: &Layer, only: Option<usize>, deadline: Duration) -> FlushReport {
+    if let Some(shared) = &layer.shared {
+        return back::report::flush(layer, &shared.back, only, deadline).await;
+    }
     let classes: Vec<usize> = (0..layer.states.len())
         .filter(|class| match only {
             Some(only) => *class == only,

@@ -154,14 +154,8 @@ impl GateBuilder {
                 "lanes must be 1 to {LANES_MAX}"
             )));
         }
-        let journalled = |class: &&Class| {
-            class.strategy == Strategy::WriteBack && class.durability == Durability::Journal
-        };
-        if let (Some(class), None) = (classes.classes().iter().find(journalled), &self.journal) {
-            return Err(Error::configuration(format_args!(
-                "class '{}' is write-back with durability 'journal', and there is no journal",
-                class.name
-            )));
+        for class in classes.classes() {
+            check_durability(class, self.journal.is_some(), self.shared.is_some())?;
         }
 
         if let Some(cache) = &self.shared {
@@ -210,8 +204,36 @@ impl GateBuilder {
 
 /// What is done before anything is served.
 async fn prepare(layer: &Arc<Layer>, recovered: recover::Recovered) -> Result<()> {
-    recovered.restore(layer).await?;
-    shared::prepare(layer).await
+    shared::prepare(layer).await?;
+    let restored = recovered.restore(layer).await?;
+    shared::back::restore(layer, restored).await
+}
+
+/// Refuses a write-back class whose writes could not be kept where it says.
+fn check_durability(class: &Class, journal: bool, shared: bool) -> Result<()> {
+    if class.strategy != Strategy::WriteBack {
+        return Ok(());
+    }
+    let is_over_shared = matches!(class.durability, Durability::Shared | Durability::Both);
+    if is_over_shared && !shared {
+        return Err(Error::configuration(format_args!(
+            "class '{}': durability '{}' needs a shared cache, and there is none",
+            class.name,
+            word(class.durability)
+        )));
+    }
+    if shared::back::is_journalled(class) && !journal {
+        return Err(Error::configuration(format_args!(
+            "class '{}' is write-back with durability '{}', and there is no journal",
+            class.name,
+            word(class.durability)
+        )));
+    }
+    Ok(())
+}
+
+fn word(durability: Durability) -> String {
+    format!("{durability:?}").to_lowercase()
 }
 
 async fn open_class(store: &dyn Store, class: &Class) -> Result<ClassState> {

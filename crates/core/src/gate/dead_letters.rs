@@ -13,12 +13,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::port::Timestamp;
 use crate::receipt::Written;
+use crate::shared::back;
 use crate::version::Version;
 
 impl Gate {
     /// The dead letters of a class, or of all classes, whose keys come after `after`, in the order of key
     /// bytes, at most `limit`, without their values. None of a class that is not there. Those being tried
-    /// again at this moment are not among them.
+    /// again at this moment are not among them; over a shared cache those of all nodes, as of a moment ago.
     #[must_use]
     pub fn dead_letters(
         &self,
@@ -26,32 +27,46 @@ impl Gate {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Vec<DeadLetter> {
-        match class.map(|name| self.class_index(name)) {
-            Some(None) => Vec::new(),
-            Some(class) => dead_letters::list(self.layer(), class, after, limit),
-            None => dead_letters::list(self.layer(), None, after, limit),
+        let class = match class.map(|name| self.class_index(name)) {
+            Some(None) => return Vec::new(),
+            Some(class) => class,
+            None => None,
+        };
+        match back::of(self.layer()) {
+            Some(back) => back::letters::list(self.layer(), back, class, after, limit),
+            None => dead_letters::list(self.layer(), class, after, limit),
         }
     }
 
     /// The dead letter of `key` with its value, if it has one.
     #[must_use]
     pub fn dead_letter(&self, key: &[u8]) -> Option<DeadLetter> {
-        dead_letters::get(self.layer(), key)
+        match back::of(self.layer()) {
+            Some(back) => back::letters::get(self.layer(), back, key),
+            None => dead_letters::get(self.layer(), key),
+        }
     }
 
     /// Tries the dead letter of `key` once more, soon; false if there is none. It keeps its version, so it
     /// overwrites nothing newer. Whether the store took it is seen by its being gone, after a
     /// [`flush`](Self::flush) at the latest.
     pub fn retry_dead_letter(&self, key: &[u8]) -> bool {
-        dead_letters::retry(self.layer(), key)
+        match back::of(self.layer()) {
+            Some(back) => back::mend::retry(&self.handle.layer, back, key),
+            None => dead_letters::retry(self.layer(), key),
+        }
     }
 
     /// Tries every dead letter of a class, or of all classes, once more; how many.
     pub fn retry_dead_letters(&self, class: Option<&str>) -> u64 {
-        match class.map(|name| self.class_index(name)) {
-            Some(None) => 0,
-            Some(class) => dead_letters::retry_all(self.layer(), class),
-            None => dead_letters::retry_all(self.layer(), None),
+        let class = match class.map(|name| self.class_index(name)) {
+            Some(None) => return 0,
+            Some(class) => class,
+            None => None,
+        };
+        match back::of(self.layer()) {
+            Some(back) => back::mend::retry_all(&self.handle.layer, back, class),
+            None => dead_letters::retry_all(self.layer(), class),
         }
     }
 
@@ -77,6 +92,13 @@ impl Gate {
             );
             error.with_key(&Key::copy_from(key))
         };
+        if let Some(back) = back::of(self.layer()) {
+            let edited = back::mend::edit(self.layer(), back, key, version, value).await;
+            let class = &self.layer().state(self.layer().class_of(key)).name;
+            let edited =
+                edited.map_err(|error| error.with_key(&Key::copy_from(key)).with_class(class));
+            return edited?.ok_or_else(missing);
+        }
         let (presence, expires_at) = self.letter_of(key, version).ok_or_else(missing)?;
         // The change runs in its turn among the writes of the key. If one of them took the letter's place
         // before, the letter is gone, and nothing is changed.
@@ -111,10 +133,14 @@ impl Gate {
     ) -> Result<bool> {
         let (layer, key) = (&self.handle.layer, Key::copy_from(key.as_ref()));
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let discard = dead_letters::discard(Arc::clone(layer), key, version);
+        let task = Arc::clone(layer);
         layer.spawn(async move {
+            let discarded = match back::of(&task) {
+                Some(back) => back::mend::discard(&task, back, key.as_bytes(), version).await,
+                None => dead_letters::discard(Arc::clone(&task), key, version).await,
+            };
             // A caller that went away is no concern.
-            drop(reply.send(discard.await));
+            drop(reply.send(discarded));
         });
         answer.await.unwrap_or_else(|_| Err(Error::closed()))
     }

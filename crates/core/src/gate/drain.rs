@@ -11,6 +11,7 @@ use crate::flush::flush;
 use crate::layer::Layer;
 use crate::receipt::FlushReport;
 use crate::recover::last_checkpoint;
+use crate::shared::back::upkeep;
 
 /// What the tasks get to come to their end, also where no time is left.
 const TASKS_END: Duration = Duration::from_secs(1);
@@ -26,6 +27,12 @@ pub(super) async fn drain(layer: &Arc<Layer>, deadline: Duration) -> Result<Flus
     // At most half of the time: a commit that is stuck must not cost the dirty entries theirs.
     select(idle, layer.clock.sleep(deadline / 2)).await;
     let report = flush(layer, None, until.saturating_sub(layer.clock.elapsed())).await;
+    if let (Some(shared), Some(_)) = (&layer.shared, &layer.journal) {
+        // Which records the store has, also where other nodes brought them there.
+        let looked = std::pin::pin!(upkeep::look(layer, &shared.back, Duration::ZERO));
+        let left = until.saturating_sub(layer.clock.elapsed());
+        select(looked, layer.clock.sleep(left)).await;
+    }
     layer.stop();
     // From here on others may change the store.
     layer.near.clear();
@@ -63,5 +70,8 @@ async fn writes_answered(layer: &Layer) {
             }
             settled.await;
         }
+    }
+    if let Some(shared) = &layer.shared {
+        shared.back.writes_answered().await;
     }
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::class::Strategy;
 use crate::lane::DirtyState;
 use crate::layer::Layer;
 use crate::shared::Shared;
+use crate::shared::back::Back;
 use crate::stats::{ClassStats, Stats};
 
 /// Looks at every dirty entry, under one lane's lock at a time.
@@ -63,6 +65,9 @@ pub(super) fn stats(layer: &Layer) -> Stats {
             class.oldest_dirty = class.oldest_dirty.max(Some(age));
         }
     }
+    if let Some(shared) = &layer.shared {
+        of_shared(layer, &shared.back, &mut classes);
+    }
     for class in &mut classes {
         class.time_to_drain = time_to_drain(class.dirty_entries, class.flush_rate);
     }
@@ -81,6 +86,22 @@ pub(super) fn stats(layer: &Layer) -> Stats {
         flusher_restarts: layer.flusher.restarts(),
         quarantined,
         shared: layer.shared.as_ref().map(Shared::stats),
+    }
+}
+
+/// What is dirty in the shared cache is one heap of all classes and nodes: each class whose bounds are held against it
+/// shows all of it.
+fn of_shared(layer: &Layer, back: &Back, classes: &mut [ClassStats]) {
+    let total = back.room.total();
+    let now = layer.clock.now();
+    for (index, class) in classes.iter_mut().enumerate() {
+        if class.strategy != Strategy::WriteBack {
+            continue;
+        }
+        (class.parked, class.parked_bytes) = back.letters.size(layer, index);
+        class.dirty_entries = total.entries.saturating_sub(total.parked);
+        class.dirty_bytes = total.bytes;
+        class.oldest_dirty = total.oldest.map(|oldest| now.since(oldest));
     }
 }
 

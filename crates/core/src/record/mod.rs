@@ -140,6 +140,25 @@ impl Record {
         })
     }
 
+    /// The bytes of a write that lost against a row of somebody else.
+    pub(crate) fn encode_lost(
+        class: &str,
+        key: &Key,
+        version: Version,
+        base: Option<Version>,
+        (change, refusal): (&Change, &Refusal),
+    ) -> Bytes {
+        encode(Written {
+            class,
+            key,
+            version,
+            base,
+            change,
+            added: None,
+            refusal: Some(refusal),
+        })
+    }
+
     /// The bytes of a dirty entry.
     pub(crate) fn encode_entry(class: &str, key: &Key, entry: &DirtyEntry) -> Bytes {
         encode(written(class, key, entry, None))

@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use super::back::is_journalled;
 use super::flights::Going;
 use super::life::{held, life};
 use super::read::{Looked, looked};
 use super::{Shared, fit, shared_key, token};
+use crate::class::Strategy;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -101,7 +103,9 @@ async fn run(layer: &Arc<Layer>, shared: &Shared, lane: usize, batch: Vec<Going>
     }
     {
         let mut flights = shared.lanes[lane].flights.lock();
-        for load in &loads {
+        // The cache said that the store has all there is before these began. Of a write-back class it may not be so
+        // any more, and they wait for the next question.
+        for load in loads.iter().filter(|load| !is_back(layer, &load.going)) {
             flights.board_late(&load.going);
         }
     }
@@ -150,7 +154,12 @@ async fn ask(layer: &Arc<Layer>, shared: &Shared, lane: usize, batch: Vec<Going>
         false => shared.reach.pass(&*layer.clock),
     };
     let Some(pass) = pass else {
-        loads.extend(patient.into_iter().map(bypass));
+        for going in patient {
+            match is_back(layer, &going) {
+                true => land(shared, lane, &going, &Err(unread())),
+                false => loads.push(bypass(going)),
+            }
+        }
         shared.counters.bypasses.add(loads.len() as u64);
         return loads;
     };
@@ -160,7 +169,7 @@ async fn ask(layer: &Arc<Layer>, shared: &Shared, lane: usize, batch: Vec<Going>
     pass.tell(&answers, &*layer.clock);
     for ((mut going, ask), asked) in patient.into_iter().zip(asks).zip(answers) {
         match asked {
-            Ok(Asked::Found(got)) => match looked(layer, got) {
+            Ok(Asked::Found(got)) => match looked(layer, going.class, got) {
                 Looked::Fresh(read) => land(shared, lane, &going, &Ok(read)),
                 Looked::Stale(..) | Looked::Nothing => loads.push(bypass(going)),
             },
@@ -174,19 +183,23 @@ async fn ask(layer: &Arc<Layer>, shared: &Shared, lane: usize, batch: Vec<Going>
             }
             Ok(Asked::Wait(_)) => {
                 shared.counters.waits.one();
-                let longest = (shared.cache.lease_time() / 4).max(PAUSE_MIN);
-                going.wait.since.get_or_insert(layer.clock.elapsed());
-                going.wait.pause = (going.wait.pause * 2).clamp(PAUSE_MIN, longest);
-                shared.lanes[lane].flights.lock().pause(&going);
+                pause(layer, shared, lane, &mut going);
                 paused.push(going);
             }
-            Ok(Asked::Bypass) => loads.push(bypass(going)),
-            Err(error) => {
-                if let SharedError::NeedsGeneration { .. } = error {
-                    shared.needs.tell();
-                }
-                loads.push(bypass(going));
+            // What the journals of others have of it may not be back yet.
+            Ok(Asked::Bypass) if is_journalled(layer.class(going.class)) => {
+                wait(layer, shared, lane, going, &mut paused);
             }
+            Ok(Asked::Bypass) => loads.push(bypass(going)),
+            Err(SharedError::NeedsGeneration { .. }) => {
+                shared.needs.tell();
+                match is_back(layer, &going) {
+                    true => wait(layer, shared, lane, going, &mut paused),
+                    false => loads.push(bypass(going)),
+                }
+            }
+            Err(_) if is_back(layer, &going) => land(shared, lane, &going, &Err(unread())),
+            Err(_) => loads.push(bypass(going)),
         }
     }
     let bypassed = loads.iter().filter(|load| load.lease.is_none()).count();
@@ -195,13 +208,44 @@ async fn ask(layer: &Arc<Layer>, shared: &Shared, lane: usize, batch: Vec<Going>
     loads
 }
 
+/// Lets a key wait that must not be loaded before the cache is ready; until then there is no end of it but that of the
+/// layer.
+fn wait(layer: &Layer, shared: &Shared, lane: usize, mut going: Going, paused: &mut Vec<Going>) {
+    if layer.is_stopping() {
+        return land(shared, lane, &going, &Err(Error::closed()));
+    }
+    pause(layer, shared, lane, &mut going);
+    paused.push(going);
+}
+
+/// Lets a key wait a little longer than the last time.
+fn pause(layer: &Layer, shared: &Shared, lane: usize, going: &mut Going) {
+    let longest = (shared.cache.lease_time() / 4).max(PAUSE_MIN);
+    going.wait.since.get_or_insert(layer.clock.elapsed());
+    going.wait.pause = (going.wait.pause * 2).clamp(PAUSE_MIN, longest);
+    shared.lanes[lane].flights.lock().pause(going);
+}
+
+/// Whether the cache may have what the store does not: then the store must not be asked in its place.
+fn is_back(layer: &Layer, going: &Going) -> bool {
+    layer.class(going.class).strategy == Strategy::WriteBack
+}
+
+/// What a reader of such a class is told when the cache does not answer.
+fn unread() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the shared cache does not answer, and it may have a write of the key that the store does not have yet",
+    )
+}
+
 /// Whether a key is to be asked for: not if it has waited for another node as long as that can have a lease.
 fn may_wait(layer: &Layer, shared: &Shared, going: &Going) -> bool {
     let waited = going
         .wait
         .since
         .map(|since| layer.clock.elapsed().saturating_sub(since));
-    waited.is_none_or(|waited| waited < shared.cache.lease_time())
+    is_back(layer, going) || waited.is_none_or(|waited| waited < shared.cache.lease_time())
 }
 
 /// Asks again for keys that another node loads, after their shortest pause.

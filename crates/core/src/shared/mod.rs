@@ -7,11 +7,12 @@
 //!
 //! In reading order: [`read`], [`flights`] and [`load`] (a read), [`present`], [`commit`] and [`release`] (a write),
 //! [`sweep`] (marks that nobody takes away), [`generation`] (a cache that may have lost something), [`store_clock`],
-//! [`copies`] and [`session`] (levels below linearizable),
+//! [`copies`] and [`session`] (levels below linearizable), [`back`] (writes acknowledged before the store has them),
 //! [`members`] (settings that all nodes must share), [`outside`] (writes that pass by all of them), [`reach`] (a cache
 //! that is away), [`audit`] (one that is set up wrongly).
 
 mod audit;
+pub(crate) mod back;
 mod commit;
 mod copies;
 mod counters;
@@ -42,6 +43,7 @@ pub(crate) use present::find as find_present;
 pub(crate) use read::{near_read, read, read_many};
 pub use session::Session;
 
+use back::Back;
 use copies::Copies;
 use counters::SharedCounters;
 use flights::LaneFlights;
@@ -74,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) counters: SharedCounters,
     lanes: Vec<SharedLane>,
     pub(crate) copies: Copies,
+    /// Write-back.
+    pub(crate) back: Back,
     store_clock: StoreClock,
     settings: SharedSettings,
     node: NodeId,
@@ -116,6 +120,7 @@ impl Shared {
             flights: LaneFlights::new(hasher),
         };
         Self {
+            back: Back::new(&cache, hasher),
             cache,
             reach: Reach::default(),
             needs: Needs::default(),
@@ -133,6 +138,7 @@ impl Shared {
     pub(crate) fn wake_all(&self) {
         self.needs.tell();
         self.lanes.iter().for_each(|lane| lane.flights.wake());
+        self.back.wake_all();
     }
 
     pub(crate) fn stats(&self) -> SharedStats {
@@ -218,6 +224,7 @@ pub(crate) fn start(layer: &Arc<Layer>) {
     layer.spawn(generation::drive(Arc::clone(layer)));
     layer.spawn(sweep::drive(Arc::clone(layer)));
     layer.spawn(members::drive(Arc::clone(layer)));
+    back::spawn(layer);
     if outside::is_watched(layer) {
         layer.spawn(outside::drive(Arc::clone(layer)));
     }
@@ -243,15 +250,7 @@ pub(crate) fn validate(
     classes: &[Class],
 ) -> Result<()> {
     many_nodes(store)?;
-    if let Some(class) = classes
-        .iter()
-        .find(|class| class.strategy == Strategy::WriteBack)
-    {
-        return Err(Error::configuration(format_args!(
-            "class '{}': strategy write-back is not possible over a shared cache yet",
-            class.name
-        )));
-    }
+    classes.iter().try_for_each(back::validate)?;
     if settings.mark_timeout.is_zero() {
         return Err(Error::configuration("mark_timeout must not be zero"));
     }

@@ -32,7 +32,7 @@ pub(crate) async fn find(
         for (place, got) in trusted.into_iter().zip(got) {
             match got {
                 Ok(got @ Got::Clean { .. }) => {
-                    if let Looked::Fresh(read) = looked(layer, got) {
+                    if let Looked::Fresh(read) = looked(layer, keys[place].1, got) {
                         found[place] = Some(read.entry);
                     }
                 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::{Either, join_all, select};
 use tokio::sync::oneshot;
 
+use super::back;
 use super::copies::{Near, Sent, allowed, find as find_copy};
 use super::flights::Boarded;
 use super::life::entry;
@@ -55,7 +56,7 @@ pub(crate) async fn read(
         pass.tell(&answers, &*layer.clock);
         answer = answers.pop();
     }
-    let got = answered(layer, shared, &keys[0], sent, answer);
+    let got = answered(layer, shared, (&keys[0], class), sent, answer);
     match got {
         Looked::Fresh(read) => {
             layer.state(class).counters.shared_hits.one();
@@ -100,7 +101,7 @@ pub(crate) async fn read_many(
     let mut misses = Vec::new();
     for (((place, sent), key), answer) in asked.into_iter().zip(&named).zip(answers) {
         let class = keys[place].1;
-        match answered(layer, shared, key, sent, answer) {
+        match answered(layer, shared, (key, class), sent, answer) {
             Looked::Fresh(read) => {
                 layer.state(class).counters.shared_hits.one();
                 reads[place] = Some(Ok(read));
@@ -148,7 +149,7 @@ fn sent(layer: &Layer, shared: &Shared, key: &[u8], class: usize) -> Option<Sent
 fn answered(
     layer: &Layer,
     shared: &Shared,
-    key: &SharedKey,
+    (key, class): (&SharedKey, usize),
     sent: Option<Sent>,
     answer: Option<Result<Got, SharedError>>,
 ) -> Looked {
@@ -166,10 +167,10 @@ fn answered(
             _ => shared.copies.forget(layer, key.key.as_bytes()),
         }
     }
-    got.map_or(Looked::Nothing, |got| looked(layer, got))
+    got.map_or(Looked::Nothing, |got| looked(layer, class, got))
 }
 
-pub(super) fn looked(layer: &Layer, got: Got) -> Looked {
+pub(super) fn looked(layer: &Layer, class: usize, got: Got) -> Looked {
     let now = layer.clock.now();
     let fresh = |held: Held, source, durability| {
         let version = held.version;
@@ -188,7 +189,9 @@ pub(super) fn looked(layer: &Layer, got: Got) -> Looked {
             Looked::Stale(held, now.since(fresh_until))
         }
         Got::Clean { held, .. } => fresh(held, Source::Shared, Durability::Store),
-        Got::Dirty(held) | Got::Parked(held) => fresh(held, Source::Dirty, Durability::Memory),
+        Got::Dirty(held) | Got::Parked(held) => {
+            fresh(held, Source::Dirty, back::promised(layer.class(class)))
+        }
         Got::Nothing => Looked::Nothing,
     }
 }

@@ -81,6 +81,7 @@ impl MemorySharedCache {
                 empty: Keys::default(),
                 identity: 1,
                 refuses: false,
+                says_synced: false,
                 watches: Vec::new(),
             })),
             shards,
@@ -133,6 +134,11 @@ impl MemorySharedCache {
         if refuses {
             server.tell(|watcher| watcher.lost());
         }
+    }
+
+    /// Says of itself from now on that it syncs what it acknowledges. For tests that bring back all it had.
+    pub fn say_synced(&self) {
+        self.lock().says_synced = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, Server> {
@@ -210,11 +216,11 @@ impl SharedCache for MemorySharedCache {
     }
 
     fn facts(&self) -> BoxFuture<'_, Result<Facts, SharedError>> {
-        ready(self.open().map(|_| Facts {
+        ready(self.open().map(|server| Facts {
             server: "memory".to_owned(),
             evicts_what_must_stay: false,
             eviction: "none".to_owned(),
-            syncs_always: false,
+            syncs_always: server.says_synced,
             persistence: "none".to_owned(),
             replicas: 0,
         }))

@@ -92,6 +92,8 @@ pub(super) struct Server {
     /// Which server this is: another one after every restart.
     pub(super) identity: u64,
     pub(super) refuses: bool,
+    /// What it says of its persistence.
+    pub(super) says_synced: bool,
     pub(super) watches: Vec<Watch>,
 }
 

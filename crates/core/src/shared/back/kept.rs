@@ -6,9 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::claims::lost;
+use crate::dead_letters::Refusal;
 use crate::entry::Change;
 use crate::hash::Hasher;
 use crate::lane::Over;
@@ -24,22 +27,37 @@ pub(crate) struct KeptWrite {
     pub(crate) base: Option<Version>,
     /// When it was made, by the clock of the layer.
     pub(crate) since: Timestamp,
+    /// Why it is a dead letter, if it lost against a row of somebody else.
+    pub(crate) lost: Option<Refusal>,
 }
 
 impl KeptWrite {
     pub(super) fn record(&self) -> Bytes {
         let change = change_of(self.held.value.as_ref());
+        let (key, version) = (&self.key, self.held.version);
+        if let Some(refusal) = &self.lost {
+            return Record::encode_lost(
+                &key.class,
+                &key.key,
+                version,
+                self.base,
+                (&change, refusal),
+            );
+        }
         let over = Over {
             base: self.base,
             added: None,
         };
-        let key = &self.key;
-        Record::encode_over(&key.class, &key.key, self.held.version, over, &change)
+        Record::encode_over(&key.class, &key.key, version, over, &change)
     }
 
     pub(super) fn replay(&self) -> Replay {
+        let key = match self.lost {
+            Some(_) => lost(&self.key),
+            None => self.key.clone(),
+        };
         Replay {
-            key: self.key.clone(),
+            key,
             held: self.held.clone(),
             base: self.base,
             now: self.since,
@@ -93,6 +111,8 @@ struct State {
 struct Slot {
     write: KeptWrite,
     lsn: Lsn,
+    /// Since when the cache is known not to have it, of a dead letter.
+    missing_since: Option<Duration>,
 }
 
 impl Kept {
@@ -131,10 +151,29 @@ impl Kept {
         self.lock().insert(write, lsn);
     }
 
-    /// The record of this version is durable: older ones of the key are not needed any more.
-    pub(super) fn durable(&self, key: &SharedKey, version: Version) {
-        self.lock()
-            .retain(key, |slot| slot.write.held.version >= version);
+    /// The record of this version at this place is durable: older ones of the key are not needed any more.
+    pub(super) fn durable(&self, key: &SharedKey, version: Version, lsn: Lsn) {
+        self.lock().retain(key, |slot| {
+            let has = slot.write.held.version;
+            has > version || (has == version && slot.lsn >= lsn)
+        });
+    }
+
+    /// For how long the cache has not had the newest write of the key, which is a dead letter.
+    pub(super) fn missing_for(&self, key: &SharedKey, now: Duration) -> Duration {
+        let mut state = self.lock();
+        let slot = state.by_key.get_mut(key).and_then(|slots| slots.last_mut());
+        slot.map_or(Duration::ZERO, |slot| {
+            now.saturating_sub(*slot.missing_since.get_or_insert(now))
+        })
+    }
+
+    /// The cache has it.
+    pub(super) fn found(&self, key: &SharedKey) {
+        let mut state = self.lock();
+        if let Some(slot) = state.by_key.get_mut(key).and_then(|slots| slots.last_mut()) {
+            slot.missing_since = None;
+        }
     }
 
     /// The store has this version of the key, or what it came to afterwards.
@@ -243,7 +282,12 @@ impl State {
         self.by_lsn.insert(lsn, write.key.clone());
         let slots = self.by_key.entry(write.key.clone()).or_default();
         let place = slots.partition_point(|slot| slot.write.held.version <= write.held.version);
-        slots.insert(place, Slot { write, lsn });
+        let slot = Slot {
+            write,
+            lsn,
+            missing_since: None,
+        };
+        slots.insert(place, slot);
     }
 
     fn slot(&self, key: &SharedKey, lsn: Lsn) -> Option<&Slot> {
@@ -290,6 +334,7 @@ mod tests {
             },
             base: None,
             since: Timestamp::from_millis(version),
+            lost: None,
         }
     }
 
@@ -300,7 +345,7 @@ mod tests {
         let lsn = kept.submit(&journal, &first).unwrap();
         kept.submit(&journal, &second).unwrap();
         assert_eq!(kept.needed_from(), Some(lsn), "the newer may not be synced");
-        kept.durable(&second.key, second.held.version);
+        kept.durable(&second.key, second.held.version, lsn.next());
         assert_eq!(kept.needed_from(), Some(lsn.next()));
         kept.stored(&second.key, Version::from_raw(3));
         assert_eq!(kept.size().0, 1, "the store has an older one");

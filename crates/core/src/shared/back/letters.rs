@@ -7,24 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::claims::{Claim, class_of, lost};
 use super::kept::value_of;
-use super::write::Writer;
 use super::{Back, said};
 use crate::dead_letters::{DeadLetter, Refusal};
-use crate::entry::Change;
-use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::layer::Layer;
-use crate::port::{
-    Claimed, Expected, Flushed, Guard, Held, Outcome, Shard, SharedKey, StoreError, Value, Write,
-    shard_of,
-};
-use crate::read::load_apart;
-use crate::receipt::Written;
-use crate::strategy::commit;
+use crate::port::{Claimed, ENTRY_OVERHEAD_BYTES, Held, Shard, SharedKey, shard_of};
 use crate::version::Version;
 
 /// Dead letters of one shard that a node knows at once.
@@ -106,6 +95,19 @@ impl Letters {
         state.by_key.keys().filter(of).count() as u64
     }
 
+    /// How many of a class are known, and about how many bytes they are.
+    pub(crate) fn size(&self, layer: &Layer, class: usize) -> (u64, u64) {
+        let state = self.lock();
+        let mine = state.by_key.iter();
+        let mine = mine.filter(|(key, _)| class_of(layer, key).0 == Some(class));
+        mine.fold((0, 0), |(count, bytes), (key, letter)| {
+            let value = letter.held.value.as_ref();
+            let value = value.map_or(0, |value| value.bytes.len());
+            let content = key.key.len() as u64 + value as u64;
+            (count + 1, bytes + content + ENTRY_OVERHEAD_BYTES)
+        })
+    }
+
     pub(super) fn all(&self) -> Vec<(SharedKey, Letter)> {
         let state = self.lock();
         let all = state.by_key.iter();
@@ -120,6 +122,13 @@ impl Letters {
         let state = self.lock();
         let letter = |key: SharedKey| Some((key.clone(), state.by_key.get(&key)?.clone()));
         letter(own).or_else(|| letter(other))
+    }
+
+    /// Why the entry of this name and version is a dead letter, if that is known.
+    pub(super) fn refusal(&self, key: &SharedKey, version: Version) -> Option<Refusal> {
+        let state = self.lock();
+        let letter = state.by_key.get(key)?;
+        (letter.held.version == version).then(|| letter.refusal.clone())
     }
 
     fn learn(&self, layer: &Layer, back: &Back, shard: Shard, letters: Vec<(Claimed, Arc<str>)>) {

@@ -15,7 +15,6 @@ use super::Back;
 use super::claims::{Claim, lost};
 use super::kept::value_of;
 use super::round::Ends;
-use super::said;
 use crate::class::{Conflict, Merge};
 use crate::conflict::absolute;
 use crate::dead_letters::{DeadLetterReason, Refusal};

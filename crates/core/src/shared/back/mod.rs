@@ -45,7 +45,6 @@ use std::time::Duration;
 use tokio::sync::{MutexGuard, Notify};
 
 pub(crate) use kept::{KeptWrite, change_of, value_of};
-pub(crate) use room::Total;
 pub(crate) use secure::secure;
 
 use crate::class::{Class, Strategy};
@@ -55,8 +54,9 @@ use crate::key::Key;
 use crate::lane::Operation;
 use crate::layer::Layer;
 use crate::port::{
-    Clock, Expected, Journal, JournalError, Life, SharedCache, SharedError, SharedKey, Value,
+    Clock, Expected, JournalError, Life, SharedCache, SharedError, SharedKey, Value,
 };
+use crate::receipt::Durability;
 use crate::strategy::write_back::check;
 use crate::version::Version;
 
@@ -78,7 +78,7 @@ pub(crate) struct Back {
     pub(crate) room: Room,
     due: Due,
     pub(crate) kept: Kept,
-    letters: Letters,
+    pub(crate) letters: Letters,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// The newest generation in which a version is known to have been given out.
     known: AtomicU64,
@@ -98,6 +98,21 @@ pub(crate) fn of(layer: &Layer) -> Option<&Back> {
 pub(crate) fn of_class(layer: &Layer, class: usize) -> Option<&Back> {
     let is_back = layer.class(class).strategy == Strategy::WriteBack;
     of(layer).filter(|_| is_back)
+}
+
+/// Whether writes of the class are in journals before they are acknowledged.
+pub(crate) fn is_journalled(class: &Class) -> bool {
+    class.strategy == Strategy::WriteBack
+        && matches!(class.durability, Durability::Journal | Durability::Both)
+}
+
+/// What an unflushed write of the class has survived.
+pub(crate) fn promised(class: &Class) -> Durability {
+    match class.strategy {
+        Strategy::WriteBack => class.durability,
+        // It is of another time, when the class was one.
+        _ => Durability::Memory,
+    }
 }
 
 /// Refuses what write-back over a shared cache cannot do, naming the class and the option.
@@ -189,7 +204,13 @@ impl Back {
 
     /// A version that was given out.
     fn saw(&self, version: Version) {
-        self.known.fetch_max(version.generation(), Ordering::Relaxed);
+        self.known
+            .fetch_max(version.generation(), Ordering::Relaxed);
+    }
+
+    /// A generation that was given out.
+    pub(super) fn saw_generation(&self, generation: u64) {
+        self.known.fetch_max(generation, Ordering::Relaxed);
     }
 
     /// The newest generation known to have been used.
@@ -237,7 +258,7 @@ impl Back {
             }
         };
         journal.wait(lsn).await?;
-        self.kept.durable(&write.key, write.held.version);
+        self.kept.durable(&write.key, write.held.version, lsn);
         Ok(())
     }
 }
@@ -300,7 +321,10 @@ fn store_is_away(layer: &Layer) -> bool {
 
 /// Starts what works beside the callers.
 pub(crate) fn spawn(layer: &Arc<Layer>) {
-    if !layer.classes.classes().iter().any(|class| class.strategy == Strategy::WriteBack) {
+    let Some(back) = of(layer) else { return };
+    // What is dirty of a class that is not write-back any more is flushed too.
+    let is_needed = watch::covered(layer).next().is_some() || back.room.total().entries > 0;
+    if !is_needed {
         return;
     }
     layer.spawn(drive::drive(Arc::clone(layer)));
@@ -308,4 +332,20 @@ pub(crate) fn spawn(layer: &Arc<Layer>) {
     if let Some(journal) = &layer.journal {
         layer.spawn(upkeep::drive(Arc::clone(layer), Arc::clone(journal)));
     }
+}
+
+/// What a start does beside: the cache is given what the journal has, and is told of what was flushed past it.
+///
+/// # Errors
+/// Unavailable if the cache or the store does not answer.
+pub(crate) async fn restore(layer: &Layer, restored: crate::recover::Restored) -> Result<()> {
+    let Some(back) = of(layer) else {
+        return Ok(());
+    };
+    if watch::covered(layer).next().is_some() {
+        replay::start(layer, back, restored.kept).await?;
+    }
+    replay::tell(layer, back, &restored.moved).await?;
+    watch::look(layer, back, layer.clock.elapsed()).await;
+    Ok(())
 }

@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::layer::Layer;
 use crate::port::{Flushed, Held, Lsn, Replay, Shard, SharedError, SharedKey, shard_of};
+use crate::shared::shared_key;
 use crate::version::Version;
 
 /// What is replayed at once.
@@ -43,7 +44,9 @@ pub(crate) async fn start(layer: &Layer, back: &Back, recovered: Vec<Recovered>)
     let mut letters = Vec::new();
     for (write, lsn, refusal) in recovered {
         back.kept.restore(write.clone(), lsn);
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = refusal
+            && write.lost.is_none()
+        {
             let parked = Flushed::Parked(said::write(&refusal));
             letters.push((write.key.clone(), write.held.version, parked));
         }
@@ -92,19 +95,64 @@ pub(super) async fn replay(layer: &Layer, back: &Back, writes: Vec<KeptWrite>) -
         }
         let replays: Vec<Replay> = wanted.iter().map(|write| write.replay()).collect();
         let replayed = back.replay(layer, &replays).await;
-        for (write, replayed) in wanted.into_iter().zip(replayed) {
+        let mut letters = Vec::new();
+        for ((write, replay), replayed) in wanted.into_iter().zip(replays).zip(replayed) {
             let shard = shard_of(&write.key.key, back.shards);
-            match replayed {
-                Ok(true) => back.due.at(shard, layer.clock.elapsed()),
-                Ok(false) => {}
-                Err(error) => {
+            match (replayed, &write.lost) {
+                (Ok(true), Some(refusal)) => {
+                    let parked = Flushed::Parked(said::write(refusal));
+                    letters.push((replay.key, write.held.version, parked));
+                }
+                (Ok(true), None) => back.due.at(shard, layer.clock.elapsed()),
+                (Ok(false), _) => {}
+                (Err(error), _) => {
                     tracing::debug!(%error, "the shared cache does not take a write of the journal now");
                     left.push(write.clone());
                 }
             }
         }
+        // One that is not parked here meets its row once more, and is.
+        drop(back.settle(layer, &letters).await);
     }
     left
+}
+
+/// Tells the cache what was flushed past it at start, whatever class has the keys by now.
+///
+/// # Errors
+/// Unavailable if the cache does not answer.
+pub(super) async fn tell(
+    layer: &Layer,
+    back: &Back,
+    moved: &[(Key, usize, Version)],
+) -> Result<()> {
+    let mut left: Vec<(SharedKey, Version)> = Vec::with_capacity(moved.len() * 2);
+    for (key, class, version) in moved {
+        left.push((shared_key(layer, *class, key), *version));
+        let now_of = layer.class_of(key.as_bytes());
+        if now_of != *class {
+            left.push((shared_key(layer, now_of, key), *version));
+        }
+    }
+    let until = layer.clock.elapsed().saturating_add(PATIENCE);
+    while !left.is_empty() {
+        let told = back.invalidate(layer, &left).await;
+        let late = layer.clock.elapsed() >= until;
+        let mut again = Vec::new();
+        for (one, told) in left.into_iter().zip(told) {
+            match told {
+                // What needs a generation serves nothing of before.
+                Ok(()) | Err(SharedError::NeedsGeneration { .. }) => {}
+                Err(error) if late => return Err(Error::new(ErrorKind::Unavailable, error)),
+                Err(_) => again.push(one),
+            }
+        }
+        left = again;
+        if !left.is_empty() {
+            layer.clock.sleep(PAUSE).await;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the store has each of these writes, or is past it; nothing where it cannot tell.
@@ -125,8 +173,11 @@ pub(super) async fn stored(layer: &Layer, back: &Back, writes: &[KeptWrite]) -> 
     known
         .map(|(write, newest)| {
             // A version beyond all that were given out says nothing of ours: the flush finds out what it is.
-            let is_past = |newest: Version| {
-                newest >= write.held.version && newest.generation() <= back.known()
+            let version = write.held.version;
+            let is_past = |newest: Version| match write.lost {
+                // That the row is another's is why it lost.
+                Some(_) => newest == version || (newest > version && back.is_own(newest)),
+                None => newest >= version && newest.generation() <= back.known(),
             };
             newest.ok().map(is_past)
         })

@@ -14,20 +14,19 @@ use crate::receipt::{ClassFlush, FlushReport};
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Brings everything that is dirty in the cache now, of whatever class and node, to the store, and returns when the
-/// store has it or refuses it, at the latest after `deadline`. Adds what it did to a report on the classes `only`
-/// names, or all.
+/// store has it or refuses it, at the latest after `deadline`. A report on the class `only` names, or all.
 pub(crate) async fn flush(
     layer: &Layer,
     back: &Back,
     only: Option<usize>,
     deadline: Duration,
-    report: &mut FlushReport,
-) {
+) -> FlushReport {
+    let mut report = FlushReport::default();
     let classes: Vec<usize> = covered(layer)
         .filter(|class| only.is_none_or(|only| only == *class))
         .collect();
     if classes.is_empty() {
-        return;
+        return report;
     }
     let before: Vec<u64> = classes.iter().map(|class| flushed(layer, *class)).collect();
     let began = layer.clock.now();
@@ -74,6 +73,7 @@ pub(crate) async fn flush(
         Some(class) => back.letters.count(layer, Some(class)).min(total.parked),
         None => total.parked,
     };
+    report
 }
 
 /// Those of the shards that have something dirty which was written before, or that do not tell.

@@ -69,15 +69,6 @@ impl Room {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The cache said this of a shard.
-    pub(super) fn learn(&self, shard: Shard, dirty: ShardDirty) {
-        let mut state = self.lock();
-        if let Some(known) = state.shards.get_mut(usize::from(shard.0)) {
-            *known = dirty;
-        }
-        state.sum();
-    }
-
     /// The cache said this of these shards, which are all or not.
     pub(super) fn learn_all(&self, looked: &[(Shard, ShardDirty)], all_at: Option<Duration>) {
         let mut state = self.lock();
@@ -250,7 +241,7 @@ mod tests {
             bytes: 100,
             oldest: Some(Timestamp::from_millis(80)),
         };
-        room.learn(Shard(2), other);
+        room.learn_all(&[(Shard(2), other)], None);
         assert!(!room.has_room(&class, 1, now), "three entries");
         assert!(room.past_high(&class, now).is_some());
         room.learn_all(&[(Shard(1), ShardDirty::default())], Some(Duration::ZERO));

@@ -66,6 +66,7 @@ pub(crate) async fn secure(
                 held,
                 base: None,
                 since: layer.clock.now(),
+                lost: None,
             };
             back.journal(layer, &write).await.map_err(|error| {
                 layer.note_journal_failure(&error);

@@ -19,6 +19,8 @@ use crate::version::Version;
 const INTERVAL: Duration = Duration::from_millis(500);
 const CHUNK: usize = 512;
 const AGE_MIN: Duration = Duration::from_secs(1);
+/// A dead letter that the cache has not had for so long was discarded, or taken by the store.
+const LETTER_GONE: Duration = Duration::from_secs(10);
 /// Records moved at once.
 const MOVED_MAX: usize = 1024;
 
@@ -76,11 +78,22 @@ async fn look_at(layer: &Layer, back: &Back, writes: Vec<KeptWrite>) -> bool {
     for (write, found) in writes.into_iter().zip(found.chunks(2)) {
         let version = write.held.version;
         match found {
+            [own, other] if is_waiting(own, version) || is_waiting(other, version) => {
+                back.kept.found(&write.key);
+                if is_waiting(other, version) && write.lost.is_none() {
+                    lose(layer, back, write).await;
+                }
+            }
+            [Err(_), _] | [_, Err(_)] => {}
+            // Whoever loses what the cache had has the keeper give it back.
+            _ if write.lost.is_some() => {
+                if back.kept.missing_for(&write.key, layer.clock.elapsed()) >= LETTER_GONE {
+                    back.kept.stored(&write.key, version);
+                }
+            }
             [Ok(Got::Clean { held, .. }), _] if held.version >= version => {
                 back.kept.stored(&write.key, version);
             }
-            [Err(_), _] | [_, Err(_)] => {}
-            [own, other] if is_waiting(own, version) || is_waiting(other, version) => {}
             _ => asked.push(write),
         }
     }
@@ -101,6 +114,20 @@ async fn look_at(layer: &Layer, back: &Back, writes: Vec<KeptWrite>) -> bool {
         replay(layer, back, missing).await;
     }
     true
+}
+
+/// Notes that a write is a dead letter because it lost: given back as a write it would go over the row it lost against.
+async fn lose(layer: &Layer, back: &Back, write: KeptWrite) {
+    if layer.journal_failure().is_some() {
+        return;
+    }
+    let Some(refusal) = back.letters.refusal(&lost(&write.key), write.held.version) else {
+        return;
+    };
+    let lost = Some(refusal);
+    if let Err(error) = back.journal(layer, &KeptWrite { lost, ..write }).await {
+        layer.note_journal_failure(&error);
+    }
 }
 
 /// Whether the cache has this version, or a newer one, and the store does not.

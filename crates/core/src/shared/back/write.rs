@@ -124,7 +124,12 @@ impl<'a> Writer<'a> {
                 now,
                 shard_bytes_max,
             };
-            match back.put(layer, put).await {
+            let answer = back.put(layer, put).await;
+            if let Some(shared) = &layer.shared {
+                // Before anybody is told, also where it is not known what became of the write.
+                shared.copies.forget(layer, self.key.key.as_bytes());
+            }
+            match answer {
                 Ok(PutOutcome::Dirty { version, existed }) => {
                     self.placed(version, bytes, way);
                     return Ok(Some(Placed {
@@ -215,6 +220,7 @@ impl<'a> Writer<'a> {
             held,
             base,
             since: self.layer.clock.now(),
+            lost: None,
         };
         self.back.journal(self.layer, &write).await
     }
