@@ -9,9 +9,9 @@ use tidegate_testkit::history::{Outcome, Value};
 use tokio::sync::watch;
 use tokio_postgres::NoTls;
 
-use super::redis_wire::Connection;
-use super::subject::{Client, Nodes, Subject, Told};
-use super::world::World;
+use crate::redis_wire::Connection;
+use crate::subject::{Client, Nodes, Subject, Told};
+use crate::world::World;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -47,7 +47,7 @@ pub(crate) struct Naive {
 
 impl Naive {
     /// The nodes of a world, and the table they keep their rows in.
-    pub(crate) fn new(world: &mut World, cache_use: CacheUse) -> Self {
+    pub(crate) fn new(world: &World, cache_use: CacheUse) -> Self {
         world.sql("create table hot (key text primary key, value text not null)");
         world.remember_changes(&["hot"]);
         let node = |number| {

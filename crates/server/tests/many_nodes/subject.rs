@@ -1,5 +1,6 @@
 //! What is put to the test: several nodes over one store, whatever they are.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use tidegate_testkit::history::{Answer, Outcome, Value};
@@ -41,6 +42,11 @@ pub(crate) trait Client: Send + 'static {
     fn read(&mut self, key: &str) -> impl Future<Output = Told> + Send;
     fn write(&mut self, key: &str, value: Value) -> impl Future<Output = Told> + Send;
     fn delete(&mut self, key: &str) -> impl Future<Output = Told> + Send;
+
+    /// Adds one to a number; what it came to. Not asked of those that cannot.
+    fn add(&mut self, _key: &str) -> impl Future<Output = Result<i64, Outcome>> + Send {
+        async { Err(Outcome::Failed) }
+    }
 }
 
 /// What can be done to nodes from outside.
@@ -59,8 +65,49 @@ pub(crate) trait Nodes: Send + Sync {
     /// Lets it go on as if nothing had been.
     fn resume(&self, node: usize);
 
-    /// What the caches of the nodes counted since the last start of each: hits and misses, if they count.
-    fn hits(&self) -> Option<(u64, u64)> {
+    /// What the caches of the nodes have counted so far, if they count.
+    fn hits(&self) -> Option<Hits> {
         None
+    }
+
+    /// What each node wrote to its error stream.
+    fn said(&self) -> Vec<String> {
+        vec![String::new(); self.count()]
+    }
+}
+
+/// Reads by who answered them.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Hits {
+    pub(crate) near: u64,
+    pub(crate) shared: u64,
+    /// Those that no cache answered, by class.
+    pub(crate) misses: BTreeMap<String, u64>,
+}
+
+impl Hits {
+    pub(crate) fn misses(&self) -> u64 {
+        self.misses.values().sum()
+    }
+
+    /// Those of `self` and those of the other.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.near += other.near;
+        self.shared += other.shared;
+        for (class, misses) in other.misses {
+            *self.misses.entry(class).or_default() += misses;
+        }
+        self
+    }
+
+    /// Those of `self` that came after the other.
+    pub(crate) fn since(mut self, other: &Self) -> Self {
+        self.near = self.near.saturating_sub(other.near);
+        self.shared = self.shared.saturating_sub(other.shared);
+        for (class, misses) in &mut self.misses {
+            let before = other.misses.get(class).copied().unwrap_or(0);
+            *misses = misses.saturating_sub(before);
+        }
+        self
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tidegate_resp::Reply;
 use tidegate_testkit::history::{Outcome, Value};
 
-use super::redis_wire::Connection;
-use super::subject::{Client, Nodes, Subject, Told};
-use super::support::{self, Folder, Server};
-use super::world::World;
+use crate::promise::Class;
+use crate::redis_wire::Connection;
+use crate::subject::{Client, Hits, Nodes, Subject, Told};
+use crate::support::{self, Folder, Server};
+use crate::world::World;
 
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 struct Node {
     folder: Folder,
@@ -23,19 +24,38 @@ struct Node {
 
 pub(crate) struct Tidegate {
     nodes: Vec<Arc<Node>>,
+    /// What those counted that were killed since.
+    counted: Mutex<Hits>,
 }
+
+/// Timeouts as they would be in one room: a fault is to be longer than any of them.
+const SHARED: &str = "
+    mark_timeout = '400ms'
+    response_timeout = '250ms'
+    connect_timeout = '250ms'
+    lease = '200ms'
+";
 
 impl Tidegate {
     /// A node for each way of the world. What each is given is `[store]`, `[shared]` if the world has a shared cache,
-    /// and these classes, whose tables are named as they are and hold readable text.
-    pub(crate) fn new(world: &mut World, classes: &str, tables: &[&str]) -> Self {
+    /// and these classes, whose tables are named as they are and hold readable text; and a class of numbers.
+    pub(crate) fn new(world: &World, classes: &[Class]) -> Self {
+        let mut tables = String::new();
+        let numbers = ("count", "strategy = 'write-through'");
+        let classes = classes.iter().map(|class| (class.name, class.settings));
+        let classes: Vec<_> = classes.chain([numbers]).collect();
+        for (name, settings) in &classes {
+            tables += &format!(
+                "[[class]]\nname = '{name}'\nkeys = '{name}:*'\nvalue_type = 'text'\nload_timeout = '1s'\n{settings}\n"
+            );
+        }
         let nodes = (0..world.ways.len()).map(|number| {
             let mut config = format!("[store]\nurl = '{}'\n", world.store_url(number));
             if let Some(port) = world.shared_port(number) {
-                config += &format!("[shared]\nurl = 'redis://127.0.0.1:{port}'\n");
+                config += &format!("[shared]\nurl = 'redis://127.0.0.1:{port}'\n{SHARED}");
             }
             let folder = Folder::new();
-            folder.write("tidegate.toml", &(config + classes));
+            folder.write("tidegate.toml", &(config + &tables));
             Arc::new(Node {
                 folder,
                 server: Mutex::new(None),
@@ -44,18 +64,45 @@ impl Tidegate {
         });
         let this = Self {
             nodes: nodes.collect(),
+            counted: Mutex::default(),
         };
         for node in 0..this.nodes.len() {
             this.start(node);
         }
         // The tables are there once a node has started.
-        world.remember_changes(tables);
+        let tables: Vec<&str> = classes.iter().map(|(name, _)| *name).collect();
+        world.remember_changes(&tables);
         this
     }
+}
 
-    /// What all nodes wrote to their error streams.
-    pub(crate) fn stderr(&self) -> String {
-        self.nodes.iter().map(|node| node.folder.stderr()).collect()
+impl Node {
+    /// What it has counted since it was started, if it says so soon.
+    fn hits(&self) -> Option<Hits> {
+        let port = self.port.load(Ordering::Acquire);
+        let mut client = support::Client::try_connect(port).ok()?;
+        let patience = Some(Duration::from_millis(300));
+        client.stream.set_read_timeout(patience).ok()?;
+        let mut hits = Hits::default();
+        for section in ["stats", "shared", "tidegate"] {
+            let Ok(Some(Reply::Bulk(text))) = client.try_ask(&format!("INFO {section}")) else {
+                return None;
+            };
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let figure = |name: &str| -> u64 {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.map_or(0, |line| line.trim().parse().unwrap())
+            };
+            hits.near += figure("keyspace_hits:");
+            hits.shared += figure("shared_hits:");
+            let classes = text.lines().filter_map(|line| {
+                let (class, figures) = line.strip_prefix("class_")?.split_once(':')?;
+                let misses = figures.split(',').find_map(|f| f.strip_prefix("misses="))?;
+                Some((class.to_owned(), misses.parse::<u64>().unwrap()))
+            });
+            hits.misses.extend(classes);
+        }
+        Some(hits)
     }
 }
 
@@ -66,6 +113,9 @@ impl Nodes for Tidegate {
 
     fn kill(&self, node: usize) {
         let node = &self.nodes[node];
+        let mut counted = self.counted.lock().unwrap();
+        let before = std::mem::take(&mut *counted);
+        *counted = before.and(node.hits().unwrap_or_default());
         node.port.store(0, Ordering::Release);
         if let Some(server) = node.server.lock().unwrap().take() {
             server.kill9();
@@ -106,23 +156,15 @@ impl Nodes for Tidegate {
         }
     }
 
-    fn hits(&self) -> Option<(u64, u64)> {
-        let mut sum = (0, 0);
-        for node in &self.nodes {
-            let port = node.port.load(Ordering::Acquire);
-            let mut client = support::Client::try_connect(port).ok()?;
-            let Reply::Bulk(text) = client.ask("INFO stats") else {
-                return None;
-            };
-            let text = String::from_utf8_lossy(&text).into_owned();
-            let figure = |name: &str| -> Option<u64> {
-                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-                line.trim().parse().ok()
-            };
-            sum.0 += figure("keyspace_hits:")?;
-            sum.1 += figure("keyspace_misses:")?;
-        }
-        Some(sum)
+    fn hits(&self) -> Option<Hits> {
+        let counted = self.counted.lock().unwrap().clone();
+        let nodes = self.nodes.iter().filter_map(|node| node.hits());
+        Some(nodes.fold(counted, Hits::and))
+    }
+
+    fn said(&self) -> Vec<String> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| node.folder.stderr()).collect()
     }
 }
 
@@ -216,6 +258,13 @@ impl Client for TidegateClient {
             Ok(Reply::Integer(_)) => Told::done(None),
             Ok(other) => panic!("DEL was answered with {other:?}"),
             Err(outcome) => Told::of(outcome),
+        }
+    }
+
+    async fn add(&mut self, key: &str) -> Result<i64, Outcome> {
+        match self.ask(&["INCR", key]).await? {
+            Reply::Integer(number) => Ok(number),
+            other => panic!("INCR was answered with {other:?}"),
         }
     }
 }

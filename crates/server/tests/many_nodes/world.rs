@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use ::tidegate::Key;
 use tidegate_testkit::history::{Commit, EndState, Value, WriteOrder};
 use tidegate_testkit::proxy::Proxy;
-use tidegate_testkit::servers::{Postgres, PostgresOptions, Redis, RedisOptions};
+use tidegate_testkit::servers::{Postgres, PostgresOptions, Redis, RedisAppend, RedisOptions};
 use tokio::runtime::Runtime;
 
 /// How one node reaches the others.
@@ -16,17 +16,30 @@ pub(crate) struct Ways {
 
 /// Two servers of which one is the primary, seen by everybody behind one address each.
 pub(crate) struct Pair {
-    pub(crate) servers: [Redis; 2],
+    servers: [Redis; 2],
     pub(crate) primary: usize,
     /// Between the replica and its primary.
     pub(crate) replication: Proxy,
 }
 
+impl Pair {
+    pub(crate) fn primary(&mut self) -> &mut Redis {
+        &mut self.servers[self.primary]
+    }
+
+    pub(crate) fn replica(&mut self) -> &mut Redis {
+        &mut self.servers[1 - self.primary]
+    }
+
+    /// Until the replica has all that the primary has.
+    pub(crate) fn wait_until_in_step(&self) {
+        self.servers[1 - self.primary].wait_until_in_step_with(&self.servers[self.primary]);
+    }
+}
+
 pub(crate) struct World {
     pub(crate) postgres: Postgres,
     database: String,
-    /// Tables with a history.
-    tables: Vec<String>,
     pub(crate) shared: Option<Pair>,
     pub(crate) ways: Vec<Ways>,
     pub(crate) runtime: Runtime,
@@ -45,17 +58,29 @@ impl World {
             .build()
             .unwrap();
         let postgres = Postgres::start_with(PostgresOptions {
-            settings: vec!["deadlock_timeout=50ms".into()],
+            // Commits reach the files before they are answered: a killed server loses none, though a machine would.
+            settings: vec![
+                "deadlock_timeout=50ms".into(),
+                "synchronous_commit=on".into(),
+            ],
             ..PostgresOptions::default()
         });
         let database = postgres.fresh_database();
         let start = |target, seed| runtime.block_on(Proxy::start(target, seed)).unwrap();
         let shared = with_shared.then(|| {
-            let primary = Redis::start();
+            let options = RedisOptions {
+                append: RedisAppend::EverySecond,
+                // A replica that was cut off tries again at once, and is not waited for.
+                arguments: ["--repl-diskless-sync-delay", "0"]
+                    .map(str::to_owned)
+                    .into(),
+                ..RedisOptions::default()
+            };
+            let primary = Redis::start_as(options.clone());
             let replication = start(local(primary.port()), seed);
             let replica = Redis::start_as(RedisOptions {
                 replica_of: Some(replication.port()),
-                ..RedisOptions::default()
+                ..options
             });
             replica.wait_until_in_step_with(&primary);
             Pair {
@@ -77,7 +102,6 @@ impl World {
         Self {
             postgres,
             database,
-            tables: Vec::new(),
             shared,
             ways,
             runtime,
@@ -101,14 +125,13 @@ impl World {
 
     /// From now on every change of a row of these tables is remembered. It is numbered under the lock of the row, so
     /// that the numbers of a key have the order of its commits.
-    pub(crate) fn remember_changes(&mut self, tables: &[&str]) {
+    pub(crate) fn remember_changes(&self, tables: &[&str]) {
         self.sql(include_str!("history.sql"));
         for table in tables {
             self.sql(&format!(
                 "create trigger remember after insert or update or delete on {table} \
                  for each row execute function change_happened()"
             ));
-            self.tables.push((*table).to_owned());
         }
     }
 
@@ -127,31 +150,40 @@ impl World {
         panic!("the database did not become quiet");
     }
 
-    /// The changes of keys that begin so.
-    pub(crate) fn write_order(&self, start: &str) -> WriteOrder {
-        let rows = self.sql(&format!(
-            "select key, coalesce(version::text, ''), coalesce(value, '') from change \
-             where key like '%{start}%' order by number"
-        ));
-        let commits = rows.lines().map(|row| {
-            let [key, version, value] = row.split('|').collect::<Vec<_>>()[..] else {
-                panic!("a change of three columns: {row}");
+    /// The changes of keys with this in their names, in their order: number, key, version and value.
+    pub(crate) fn changes(&self, part: &str) -> String {
+        self.sql(&format!(
+            "select number, key, coalesce(version::text, ''), coalesce(value, '') from change \
+             where key like '%:{part}%' order by number"
+        ))
+    }
+
+    /// The order of the writes of a class among these changes.
+    pub(crate) fn order(&self, changes: &str, class: &str) -> WriteOrder {
+        let commits = changes.lines().filter_map(|row| {
+            let [_, key, version, value] = row.split('|').collect::<Vec<_>>()[..] else {
+                panic!("a change of four columns: {row}");
             };
+            let rest = key.strip_prefix(class)?;
             let commit = Commit {
                 version: version.parse().ok(),
                 value: (!value.is_empty()).then(|| value.parse().unwrap()),
             };
-            (Key::from(key), commit)
+            rest.starts_with(':').then(|| (Key::from(key), commit))
         });
         WriteOrder::of(commits)
+    }
+
+    /// Begins the memory of changes anew: runs have keys of their own.
+    pub(crate) fn forget_changes(&self) {
+        self.sql("truncate change");
     }
 
     /// The rows of these keys, without what nodes say of them.
     pub(crate) fn rows(&self, keys: &[String]) -> Vec<EndState> {
         let row = |key: &String| -> Option<Value> {
-            let read = |table| format!("select value from {table} where key = '{key}'");
-            let reads: Vec<String> = self.tables.iter().map(read).collect();
-            let value = self.sql(&reads.join(" union all "));
+            let table = key.split(':').next().unwrap();
+            let value = self.sql(&format!("select value from {table} where key = '{key}'"));
             (!value.is_empty()).then(|| value.parse().unwrap())
         };
         let state = |key| EndState {

@@ -17,7 +17,6 @@ impl History {
     pub fn check_bounded(&self, order: &WriteOrder, bound: Duration) -> Vec<Violation> {
         let mut violations = Vec::new();
         for (key, operations) in self.by_key() {
-            let is_read = |operation: &&Operation| operation.kind == Kind::Read;
             let (reads, writes): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_read);
             let mut sweep = Sweep::new("I1", order, key, &writes);
             sweep.run(&mut violations);
@@ -28,6 +27,31 @@ impl History {
         }
         violations
     }
+
+    /// How old the oldest read was when it began: for how long an acknowledged write had replaced what it returned. A
+    /// read that nothing explains does not count.
+    ///
+    /// O(n log n).
+    #[must_use]
+    pub fn worst_age(&self, order: &WriteOrder) -> Duration {
+        let mut worst = Duration::ZERO;
+        for (key, operations) in self.by_key() {
+            let (reads, writes): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_read);
+            let mut sweep = Sweep::new("I1", order, key, &writes);
+            sweep.run(&mut Vec::new());
+            let replaced = replaced(&sweep, &writes);
+            let ages = reads.into_iter().filter_map(|read| {
+                let (age, _) = age(&sweep, &replaced, read).ok()??;
+                Some(age)
+            });
+            worst = ages.fold(worst, Duration::max);
+        }
+        worst
+    }
+}
+
+fn is_read(operation: &&Operation) -> bool {
+    operation.kind == Kind::Read
 }
 
 /// For each position the first acknowledgement of a later write, and whose it is.
@@ -59,8 +83,26 @@ fn check_read(
     read: &Operation,
     bound: Duration,
 ) -> Option<Violation> {
+    match age(sweep, replaced, read) {
+        Err(violation) => Some(*violation),
+        Ok(Some((age, newer))) if age > bound => {
+            let what = format!("what was read had been replaced {age:?} before the read began");
+            Some(Violation::of("I2", read, what).against(Some(newer)))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// How old a read was when it began, and who had replaced what it returned; nothing if nobody had.
+fn age<'a>(
+    sweep: &Sweep<'_>,
+    replaced: &[Option<&'a Operation>],
+    read: &Operation,
+) -> Result<Option<(Duration, &'a Operation)>, Box<Violation>> {
     let line: &Line = &sweep.line;
-    let answer = read.answer()?;
+    let Some(answer) = read.answer() else {
+        return Ok(None);
+    };
     let begun = |position: &usize| sweep.begun[*position] <= read.deadline();
     let position = match answer.value {
         // The last moment that explains it: any earlier one would only be older.
@@ -68,19 +110,17 @@ fn check_read(
         Some(value) => match line.position(value) {
             None => {
                 let what = "a value was read that was never committed";
-                return Some(Violation::of("I5", read, what));
+                return Err(Box::new(Violation::of("I5", read, what)));
             }
             position => position.filter(begun),
         },
     };
     let Some(position) = position else {
         let what = "a read returned what was written only afterwards";
-        return Some(Violation::of("I1", read, what));
+        return Err(Box::new(Violation::of("I1", read, what)));
     };
-    let newer = replaced[position]?;
-    let age = Duration::from_nanos(read.invoked.saturating_sub(newer.deadline()));
-    (age > bound).then(|| {
-        let what = format!("what was read had been replaced {age:?} before the read began");
-        Violation::of("I2", read, what).against(Some(newer))
-    })
+    Ok(replaced[position].map(|newer| {
+        let age = read.invoked.saturating_sub(newer.deadline());
+        (Duration::from_nanos(age), newer)
+    }))
 }

@@ -278,10 +278,12 @@ fn a_read_older_than_the_bound() {
     let order = order(&[1, 2]);
     let young = history(&[old.clone(), new.clone(), read(1, 150, 160)]);
     assert_eq!(young.check_bounded(&order, bound), []);
+    assert_eq!(young.worst_age(&order), bound);
     let stale = read(1, 151, 160);
     let bad = history(&[old.clone(), new.clone(), stale.clone()]);
     let found = bad.check_bounded(&order, bound);
     expect(&found, "I2", Some(&stale), Some(&new));
+    assert_eq!(bad.worst_age(&order), Duration::from_nanos(51));
     let gone = read(0, 151, 160);
     let bad = history(&[old.clone(), new.clone(), gone.clone()]);
     let found = bad.check_bounded(&order, bound);
