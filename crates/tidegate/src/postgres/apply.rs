@@ -14,7 +14,7 @@ use super::moment::Moment;
 use super::one_trip;
 use super::plan::{self, Array, Group, Plain, Plan};
 use super::session;
-use super::settle::settle;
+use super::settle::{Lost, settle};
 use super::support::{LOCK_CLASS, Support};
 use super::table::Table;
 
@@ -171,9 +171,14 @@ async fn transaction(
         },
         Err(_) => "the database did not answer in time".into(),
     };
+    let lost = Lost {
+        ticket,
+        life: lease.life().clone(),
+        outcomes,
+    };
     drop(lease);
     pool.forget_idle();
-    settle(pool, common, plan, ticket, outcomes, &why)
+    settle(pool, common, plan, lost, &why)
         .await
         .map_err(Trouble::Failed)
 }

@@ -8,7 +8,7 @@ use tidegate_core::port::{BoxFuture, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, NoTls, Row, Statement};
+use tokio_postgres::{Client, Error, NoTls, Row, SimpleQueryMessage, Statement};
 
 use super::PostgresConfig;
 use super::error::{self, Trouble};
@@ -31,6 +31,32 @@ struct Connection {
     driver: JoinHandle<()>,
     statements: HashMap<Arc<str>, Statement>,
     session: Session,
+    life: Life,
+}
+
+/// What tells one life of a server from the next, and one server from another: no connection outlasts it. A server
+/// that crashed may give numbers of transactions out again; one and the same life of it never does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Life(Arc<str>);
+
+/// The start of the server, and that of its statistics: of a server that crashed and came back by itself only these
+/// begin anew.
+const LIFE: &str = "select concat_ws(' ', extract(epoch from pg_postmaster_start_time()),
+                    extract(epoch from pg_stat_get_bgwriter_stat_reset_time()))";
+
+impl Life {
+    fn read(answer: &[SimpleQueryMessage]) -> Self {
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        Self(row.unwrap_or_default().into())
+    }
+
+    /// Whether nothing was lost between them, for certain.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        !self.0.is_empty() && self == other
+    }
 }
 
 impl Drop for Connection {
@@ -113,11 +139,12 @@ impl Pool {
                 // Whoever uses the connection learns of its end by an answer.
                 let _ = connection.await;
             });
-            let connection = Connection {
+            let mut connection = Connection {
                 client,
                 driver,
                 statements: HashMap::new(),
                 session: Session::default(),
+                life: Life(Arc::default()),
             };
             // A transaction that this process cannot end any more is ended by the server.
             let millis = limit.as_millis().clamp(1, 2_000_000_000);
@@ -126,9 +153,9 @@ impl Pool {
                 "set statement_timeout = {millis}; set idle_in_transaction_session_timeout = {millis};
                  set default_transaction_isolation = 'read committed';
                  set default_transaction_read_only = off;
-                 set {OWN} = 'on'"
+                 set {OWN} = 'on'; {LIFE}"
             );
-            connection.client.batch_execute(&settings).await?;
+            connection.life = Life::read(&connection.client.simple_query(&settings).await?);
             Ok::<_, Error>(connection)
         };
         match tokio::time::timeout(limit, connect).await {
@@ -196,6 +223,11 @@ impl Lease<'_> {
 
     pub(super) fn client(&self) -> &Client {
         &self.connection.client
+    }
+
+    /// Of the server.
+    pub(super) fn life(&self) -> &Life {
+        &self.connection.life
     }
 
     /// What the database knows this connection by, for batches in one trip.

@@ -6,48 +6,55 @@ use tidegate_core::Change;
 use tidegate_core::port::{Guard, Outcome, Resolution, StoreError, Ticket};
 
 use super::apply::{self, Common};
-use super::connect::{Pool, pipeline};
+use super::connect::{Life, Pool, pipeline};
 use super::error::Trouble;
 use super::moment::Moment;
 use super::plan::{self, Plan};
 use super::session::{self, Fenced, Mark};
+
+/// A transaction whose commit was not answered.
+pub(super) struct Lost {
+    pub(super) ticket: Ticket,
+    /// Of the server that gave the ticket out.
+    pub(super) life: Life,
+    /// What it comes to if it is committed.
+    pub(super) outcomes: Vec<Outcome>,
+}
 
 /// The answer to the commit was lost: asks what became of the transaction, for a while.
 pub(super) async fn settle(
     pool: &Pool,
     common: &Common,
     plan: &Plan<'_>,
-    ticket: Ticket,
-    outcomes: Vec<Outcome>,
+    lost: Lost,
     why: &str,
 ) -> Result<Vec<Outcome>, StoreError> {
+    let unknown = || {
+        let what = format_args!("the answer to the commit was lost: {why}");
+        StoreError::unknown(Some(lost.ticket), what)
+    };
+    let failed = || StoreError::unavailable(format_args!("the commit failed: {why}"));
     let asking = async {
         let mut pause = Duration::from_millis(10);
         loop {
-            match resolve(pool, common, ticket).await {
-                Ok(Resolution::Committed) => {
-                    if let Ok(there) = is_there(pool, plan, &outcomes).await {
-                        return there;
-                    }
-                }
-                Ok(Resolution::Aborted) => return false,
-                Ok(Resolution::Pending | Resolution::Forgotten) | Err(_) => {}
+            match ask(pool, common, lost.ticket).await {
+                Ok((Resolution::Committed, life)) if life.is_same(&lost.life) => return Ok(()),
+                // The number may be another transaction's by now.
+                Ok((Resolution::Committed, _)) => match may_be_there(pool, plan, &lost).await {
+                    Ok(true) => return Err(unknown()),
+                    Ok(false) => return Err(failed()),
+                    Err(_) => {}
+                },
+                Ok((Resolution::Aborted, _)) => return Err(failed()),
+                Ok((Resolution::Pending | Resolution::Forgotten, _)) | Err(_) => {}
             }
             wait(pause).await;
             pause = (pause * 2).min(Duration::from_millis(500));
         }
     };
     let settled = tokio::time::timeout(asking_time(pool), asking).await;
-    match settled {
-        Ok(true) => Ok(outcomes),
-        Ok(false) => Err(StoreError::unavailable(format_args!(
-            "the commit failed: {why}"
-        ))),
-        Err(_) => Err(StoreError::unknown(
-            Some(ticket),
-            format_args!("the answer to the commit was lost: {why}"),
-        )),
-    }
+    settled.unwrap_or_else(|_| Err(unknown()))?;
+    Ok(lost.outcomes)
 }
 
 /// How long it is asked what became of a batch before its caller is told that it is unknown.
@@ -63,12 +70,13 @@ pub(super) async fn wait(pause: Duration) {
     tokio::time::sleep(pause).await;
 }
 
-/// Whether a row of the batch is there. A server that crashed before it had written anything of a transaction
-/// to disk gives the number of it to another one, so the number alone does not prove it.
-async fn is_there(pool: &Pool, plan: &Plan<'_>, outcomes: &[Outcome]) -> Result<bool, StoreError> {
+/// Whether the batch may be there, by one of its rows. A server that crashed before it had written anything of a
+/// transaction to disk gives its number and its versions to another one. So a row that has the version, or a newer one,
+/// proves nothing; one that is older does.
+async fn may_be_there(pool: &Pool, plan: &Plan<'_>, lost: &Lost) -> Result<bool, StoreError> {
     for group in &plan.groups {
         for (item, write) in &group.writes {
-            let Some(version) = outcomes[*item].version() else {
+            let Some(version) = lost.outcomes[*item].version() else {
                 continue;
             };
             let mut lease = pool.get().await?;
@@ -121,10 +129,21 @@ pub(super) async fn resolve(
             Fenced::Forgotten => Resolution::Forgotten,
         });
     }
-    let Ok(number) = i64::try_from(ticket.0) else {
-        return Ok(Resolution::Forgotten);
-    };
+    Ok(ask(pool, common, ticket).await?.0)
+}
+
+/// What became of a transaction, by its number alone; and the life of the server that says so.
+async fn ask(
+    pool: &Pool,
+    common: &Common,
+    ticket: Ticket,
+) -> Result<(Resolution, Life), StoreError> {
     let mut lease = pool.get().await?;
+    let life = lease.life().clone();
+    let Ok(number) = i64::try_from(ticket.0) else {
+        lease.give_back();
+        return Ok((Resolution::Forgotten, life));
+    };
     let asked = async {
         let status = lease.prepare(&common.status).await?;
         lease.client().query_one(&status, &[&number]).await
@@ -143,5 +162,5 @@ pub(super) async fn resolve(
         Err(e) => return Err(Trouble::from(e).into()),
     };
     lease.give_back();
-    Ok(resolution)
+    Ok((resolution, life))
 }
