@@ -24,6 +24,10 @@ mod life;
 mod outlived;
 #[path = "layer/read_path.rs"]
 mod read_path;
+#[path = "layer/shared_back.rs"]
+mod shared_back;
+#[path = "layer/shared_back_random.rs"]
+mod shared_back_random;
 #[path = "layer/shared_lag.rs"]
 mod shared_lag;
 #[path = "layer/shared_levels.rs"]

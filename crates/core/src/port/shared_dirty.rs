@@ -53,6 +53,9 @@ pub enum PutOutcome {
         version: Version,
         /// Whether the key was present before, if the cache knew.
         existed: Option<bool>,
+        /// The base of the entry, as in [`Claimed::base`]: for a journal, whose record of the write says by it what the
+        /// row was, should the cache lose the entry.
+        base: Option<Version>,
     },
     /// The key does not hold what was expected. Nothing was done.
     Changed,

@@ -8,8 +8,9 @@
 //!    timeout after that reading, because what nodes take for the store's clock is never ahead of it.
 //! 3. What the journal of this node has of them is given back to the cache.
 //! 4. When the store proves that no transaction with such a limit is left ([`Proof`]), they are opened. Any node may:
-//!    each has a proof of its own. Where classes rely on journals every node looks at least twice in the time that this
-//!    takes, so that each has given back what its journal has; one that is away gives it back when it returns.
+//!    each has a proof of its own. Where classes rely on journals every node looks several times in the time that this
+//!    takes, so that each has [given back](super::back::give_back) what its journal has; one that is away gives it
+//!    back when it returns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 
+use super::back::give_back::is_given_back;
 use super::store_clock::deadline;
-use super::{Shared, back, fit, many_nodes};
+use super::{Shared, fit, many_nodes};
 use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::layer::Layer;
@@ -63,7 +65,7 @@ pub(super) async fn drive(layer: Arc<Layer>) {
             Ok(()) => {
                 backoff.reset();
                 match keeper.closed.is_empty() {
-                    true => interval(&layer, shared),
+                    true => INTERVAL,
                     false => CLOSED_INTERVAL,
                 }
             }
@@ -81,14 +83,6 @@ pub(super) async fn drive(layer: Arc<Layer>) {
     }
 }
 
-/// How often to look where all is well.
-fn interval(layer: &Layer, shared: &Shared) -> Duration {
-    match layer.classes.classes().iter().any(back::is_journalled) {
-        true => INTERVAL.min(shared.settings.mark_timeout / 2),
-        false => INTERVAL,
-    }
-}
-
 /// The store's clock and the bounds of its transactions; remembers the clock.
 pub(super) async fn horizon(layer: &Layer, shared: &Shared) -> Result<Horizon> {
     let horizon = many_nodes(&*layer.store)?.horizon().await?;
@@ -101,8 +95,6 @@ pub(super) struct Keeper {
     shards: Vec<Shard>,
     /// Shards that are closed, as this node found them.
     closed: BTreeMap<Shard, Closed>,
-    /// In which generation of a shard the journal gave back what it has.
-    given_back: BTreeMap<Shard, u64>,
 }
 
 struct Closed {
@@ -115,7 +107,6 @@ impl Keeper {
         Self {
             shards: (0..shared.cache.shards()).map(Shard).collect(),
             closed: BTreeMap::new(),
-            given_back: BTreeMap::new(),
         }
     }
 
@@ -131,7 +122,6 @@ impl Keeper {
             .retain(|shard, known| closed.get(shard) == Some(&known.generation));
         // Also where nothing is closed: writes go by what is known of the store's clock.
         let horizon = horizon(layer, shared).await?;
-        self.give_back(layer, shared, &states).await;
         for (shard, generation) in closed {
             self.closed.entry(shard).or_insert_with(|| Closed {
                 generation,
@@ -140,8 +130,8 @@ impl Keeper {
         }
         let mut proven: BTreeMap<u64, Vec<Shard>> = BTreeMap::new();
         for (shard, closed) in &mut self.closed {
-            let given_back = self.given_back.get(shard) == Some(&closed.generation);
-            if closed.proof.learn(&horizon) && given_back {
+            let is_given_back = is_given_back(layer, &shared.back, *shard, closed.generation);
+            if closed.proof.learn(&horizon) && is_given_back {
                 proven.entry(closed.generation).or_default().push(*shard);
             }
         }
@@ -149,24 +139,6 @@ impl Keeper {
             self.open(layer, shared, &shards, generation).await;
         }
         Ok(())
-    }
-
-    /// Gives shards that have another generation than at the last look what the journal has of them.
-    async fn give_back(&mut self, layer: &Layer, shared: &Shared, states: &[ShardState]) {
-        let anew: Vec<&ShardState> = states
-            .iter()
-            .filter(|state| self.given_back.get(&state.shard) != Some(&state.generation))
-            .collect();
-        if anew.is_empty() {
-            return;
-        }
-        anew.iter()
-            .for_each(|state| shared.back.saw_generation(state.generation));
-        let shards: Vec<Shard> = anew.iter().map(|state| state.shard).collect();
-        if back::replay::replay_shards(layer, &shared.back, &shards).await {
-            let given_back = anew.iter().map(|state| (state.shard, state.generation));
-            self.given_back.extend(given_back);
-        }
     }
 
     /// The state of all shards that tell it, after those that need a generation got one.

@@ -251,16 +251,6 @@ pub(crate) fn validate(
 ) -> Result<()> {
     many_nodes(store)?;
     classes.iter().try_for_each(back::validate)?;
-    // Until its tests over several nodes pass.
-    if let Some(class) = classes
-        .iter()
-        .find(|class| class.strategy == Strategy::WriteBack)
-    {
-        return Err(Error::configuration(format_args!(
-            "class '{}': strategy write-back is not possible over a shared cache yet",
-            class.name
-        )));
-    }
     if settings.mark_timeout.is_zero() {
         return Err(Error::configuration("mark_timeout must not be zero"));
     }

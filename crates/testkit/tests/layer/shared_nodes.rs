@@ -42,8 +42,11 @@ impl Nodes {
             shards: SHARDS,
             lease: ms(200),
         };
+        let cache = MemorySharedCache::new(clock.clone(), settings);
+        // What it loses, a test loses on purpose.
+        cache.say_synced();
         Self {
-            cache: MemorySharedCache::new(clock.clone(), settings),
+            cache,
             clock,
             rows,
             store,

@@ -282,11 +282,18 @@ fn read_put(answer: Value) -> Result<PutOutcome, SharedError> {
             _ => Err(odd("a put")),
         },
         answer => {
-            let [version, existed] =
-                <[Vec<u8>; 2]>::try_from(members(answer)?).map_err(|_| odd("a put"))?;
-            let version = <[u8; 8]>::try_from(&version[..]).map_err(|_| odd("a put"))?;
+            let [version, existed, base] =
+                <[Vec<u8>; 3]>::try_from(members(answer)?).map_err(|_| odd("a put"))?;
+            let number = |bytes: &[u8]| {
+                let bytes = <[u8; 8]>::try_from(bytes).map_err(|_| odd("a put"))?;
+                Ok(Version::from_raw(u64::from_be_bytes(bytes)))
+            };
             Ok(PutOutcome::Dirty {
-                version: Version::from_raw(u64::from_be_bytes(version)),
+                version: number(&version)?,
+                base: match &base[..] {
+                    b"" => None,
+                    base => Some(number(base)?),
+                },
                 existed: match &existed[..] {
                     b"" => None,
                     b"1" => Some(true),

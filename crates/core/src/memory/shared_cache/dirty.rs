@@ -86,7 +86,11 @@ impl SharedEntry {
             value: put.value.clone(),
         };
         self.write(held, put.now);
-        PutOutcome::Dirty { version, existed }
+        PutOutcome::Dirty {
+            version,
+            existed,
+            base: self.dirty().and_then(|dirty| dirty.base),
+        }
     }
 
     /// Makes this the newest write of the key.

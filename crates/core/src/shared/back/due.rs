@@ -16,7 +16,7 @@ pub(crate) struct Due {
     pub(super) sooner: Notify,
     /// A flush was asked for: a flusher that waits after a failure tries again at once.
     pub(super) asked: Notify,
-    /// A round ended.
+    /// A round ended that changed something.
     pub(super) settled: Notify,
 }
 

@@ -14,7 +14,7 @@
 use super::Back;
 use super::claims::{Claim, lost};
 use super::kept::value_of;
-use super::round::Ends;
+use super::round::{Ends, put_off_one};
 use crate::class::{Conflict, Merge};
 use crate::conflict::absolute;
 use crate::dead_letters::{DeadLetterReason, Refusal};
@@ -35,19 +35,19 @@ pub(super) async fn meet(layer: &Layer, back: &Back, met: Vec<Met>, ends: &mut E
     let mut again = Vec::new();
     let mut strangers = Vec::new();
     for Met { mut claim, newest } in met {
-        if back.is_own(newest) {
-            if newest > claim.version {
-                ends.superseded(back, &claim);
-            } else {
+        match back.known.is_own(layer, newest).await {
+            Some(true) if newest > claim.version => ends.superseded(back, &claim),
+            Some(true) => {
                 claim.base = Some(newest);
                 again.push(claim);
             }
-        } else if claim.is_lost {
-            // It was tried once more, and the row is still another's.
-            let refusal = refusal(layer, &claim, newest);
-            ends.park(layer, back, &claim, refusal);
-        } else {
-            strangers.push(Met { claim, newest });
+            Some(false) if claim.is_lost => {
+                // It was tried once more, and the row is still another's.
+                let refusal = refusal(layer, &claim, newest);
+                ends.park(layer, back, &claim, refusal);
+            }
+            Some(false) => strangers.push(Met { claim, newest }),
+            None => put_off_one(layer, &claim, ends),
         }
     }
     let mut losers = Vec::new();

@@ -10,8 +10,8 @@
 //!   used again, or when the node with that journal is back.
 //!
 //! In reading order: [`write`] and [`update`] (a write), [`room`] and [`watch`] (the bounds), [`due`], [`drive`],
-//! [`round`], [`claims`] and [`meet`] (the flush), [`letters`], [`mend`] and [`said`] (what the store does not take), [`kept`],
-//! [`replay`], [`probe`] and [`upkeep`] (the journal), [`stored`] and [`report`] (waiting for the store), [`calls`].
+//! [`round`], [`claims`], [`meet`] and [`known`] (the flush), [`letters`], [`mend`] and [`said`] (what the store does not take), [`kept`],
+//! [`replay`], [`give_back`], [`probe`] and [`upkeep`] (the journal), [`stored`] and [`report`] (waiting for the store), [`calls`].
 //!
 //! The dirty entries of the lanes are not used: no lane knows of the other nodes. Additions reach the store as what they
 //! come to; classes of deltas are refused.
@@ -20,7 +20,9 @@ mod calls;
 mod claims;
 mod drive;
 mod due;
+pub(crate) mod give_back;
 mod kept;
+mod known;
 pub(crate) mod letters;
 mod meet;
 pub(crate) mod mend;
@@ -39,7 +41,7 @@ pub(crate) mod write;
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{MutexGuard, Notify};
@@ -61,7 +63,9 @@ use crate::strategy::write_back::check;
 use crate::version::Version;
 
 use due::Due;
+use give_back::GivenBack;
 use kept::Kept;
+use known::Known;
 use letters::Letters;
 use room::Room;
 use write::Writer;
@@ -80,8 +84,8 @@ pub(crate) struct Back {
     pub(crate) kept: Kept,
     pub(crate) letters: Letters,
     turns: Vec<tokio::sync::Mutex<()>>,
-    /// The newest generation in which a version is known to have been given out.
-    known: AtomicU64,
+    known: Known,
+    given_back: GivenBack,
     under_way: AtomicUsize,
     /// The last write that was under way is not any more.
     idle: Notify,
@@ -156,7 +160,8 @@ impl Back {
             turns: std::iter::repeat_with(|| tokio::sync::Mutex::const_new(()))
                 .take(TURNS)
                 .collect(),
-            known: AtomicU64::new(0),
+            known: Known::new(),
+            given_back: GivenBack::new(shards),
             under_way: AtomicUsize::new(0),
             idle: Notify::new(),
             stopped: Notify::new(),
@@ -204,23 +209,7 @@ impl Back {
 
     /// A version that was given out.
     fn saw(&self, version: Version) {
-        self.known
-            .fetch_max(version.generation(), Ordering::Relaxed);
-    }
-
-    /// A generation that was given out.
-    pub(super) fn saw_generation(&self, generation: u64) {
-        self.known.fetch_max(generation, Ordering::Relaxed);
-    }
-
-    /// The newest generation known to have been used.
-    fn known(&self) -> u64 {
-        self.known.load(Ordering::Relaxed)
-    }
-
-    /// Whether a row of this version was written by the shared cache.
-    fn is_own(&self, row: Version) -> bool {
-        row != Version::NONE && row.raw().is_multiple_of(2) && row.generation() <= self.known()
+        self.known.saw(version.generation());
     }
 
     /// A random wait of at most about `bound`.
@@ -322,6 +311,9 @@ fn store_is_away(layer: &Layer) -> bool {
 /// Starts what works beside the callers.
 pub(crate) fn spawn(layer: &Arc<Layer>) {
     let Some(back) = of(layer) else { return };
+    if layer.journal.is_some() {
+        layer.spawn(give_back::drive(Arc::clone(layer)));
+    }
     // What is dirty of a class that is not write-back any more is flushed too.
     let is_needed = watch::covered(layer).next().is_some() || back.room.total().entries > 0;
     if !is_needed {

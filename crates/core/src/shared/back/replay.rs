@@ -21,12 +21,12 @@ use crate::dead_letters::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::layer::Layer;
-use crate::port::{Flushed, Held, Lsn, Replay, Shard, SharedError, SharedKey, shard_of};
+use crate::port::{Flushed, Held, Lsn, Replay, SharedError, SharedKey, shard_of};
 use crate::shared::shared_key;
 use crate::version::Version;
 
 /// What is replayed at once.
-const CHUNK: usize = 512;
+pub(super) const CHUNK: usize = 512;
 /// How long a start waits for the cache to take what the journal has, and how long between two attempts.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -71,14 +71,6 @@ pub(crate) async fn start(layer: &Layer, back: &Back, recovered: Vec<Recovered>)
     }
     drop(back.settle(layer, &letters).await);
     Ok(())
-}
-
-/// Gives the cache what it may have lost of these shards. True if it has everything now.
-pub(crate) async fn replay_shards(layer: &Layer, back: &Back, shards: &[Shard]) -> bool {
-    let writes = back
-        .kept
-        .all(|key| shards.contains(&shard_of(&key.key, back.shards)));
-    replay(layer, back, writes).await.is_empty()
 }
 
 /// Gives the cache back what neither it nor the store has. Returns what could not be given now.
@@ -168,25 +160,34 @@ pub(super) async fn stored(layer: &Layer, back: &Back, writes: &[KeptWrite]) -> 
         // Records of classes that are not here are refused at start.
         return vec![None; writes.len()];
     }
-    let newest = newest(layer, &keys).await;
-    let known = writes.iter().zip(newest);
+    let mut known = Vec::with_capacity(writes.len());
+    for (write, newest) in writes.iter().zip(newest(layer, &keys).await) {
+        known.push(match newest {
+            Ok(newest) => is_past(layer, back, write, newest).await,
+            Err(_) => None,
+        });
+    }
     known
-        .map(|(write, newest)| {
-            // A version beyond all that were given out says nothing of ours: the flush finds out what it is.
-            let version = write.held.version;
-            let is_past = |newest: Version| match write.lost {
-                // That the row is another's is why it lost.
-                Some(_) => newest == version || (newest > version && back.is_own(newest)),
-                None => newest >= version && newest.generation() <= back.known(),
-            };
-            newest.ok().map(is_past)
-        })
-        .collect()
+}
+
+/// Whether a row of this version has a write or is past it; nothing if that cannot be told now.
+async fn is_past(layer: &Layer, back: &Back, write: &KeptWrite, row: Version) -> Option<bool> {
+    let version = write.held.version;
+    if row <= version {
+        return Some(row == version);
+    }
+    match write.lost {
+        // That the row is another's is why it lost.
+        Some(_) => back.known.is_own(layer, row).await,
+        // A version beyond all that were given out says nothing of ours: the flush finds out what it is.
+        None => back.known.is_given_out(layer, row).await,
+    }
 }
 
 /// Raises the versions of all shards above what the store gave out until now.
 async fn raise(layer: &Layer, back: &Back) -> Result<()> {
     let floor = Version::compose(layer.newest_issued().generation(), 0);
+    back.saw(floor);
     let mut keys: Vec<Option<Key>> = vec![None; usize::from(back.shards)];
     let mut missing = keys.len();
     for n in 0_u64.. {

@@ -33,6 +33,7 @@ pub(crate) async fn flush(
     let mut left: Vec<Shard> = (0..back.shards).map(Shard).collect();
     {
         let all = std::pin::pin!(async {
+            let mut is_asked = false;
             while !left.is_empty() {
                 let settled = back.due.settled.notified();
                 tokio::pin!(settled);
@@ -45,7 +46,10 @@ pub(crate) async fn flush(
                 for shard in &left {
                     back.due.at(*shard, now);
                 }
-                back.due.asked.notify_one();
+                if !is_asked {
+                    back.due.asked.notify_one();
+                    is_asked = true;
+                }
                 select(settled, layer.clock.sleep(LOOK)).await;
             }
         });

@@ -80,7 +80,10 @@ pub(super) async fn round(
             back.due.at(shard, now.saturating_add(wait));
         }
     }
-    back.due.settled.notify_waiters();
+    // Whoever waits would ask for a round at once: not after one that changed nothing.
+    if ends.changed() {
+        back.due.settled.notify_waiters();
+    }
     failure.map_or(Ok(()), Err)
 }
 
@@ -201,7 +204,7 @@ fn put_off(layer: &Layer, claims: Vec<Claim>, ends: &mut Ends) {
     }
 }
 
-fn put_off_one(layer: &Layer, claim: &Claim, ends: &mut Ends) {
+pub(super) fn put_off_one(layer: &Layer, claim: &Claim, ends: &mut Ends) {
     let mut backoff = crate::backoff::Backoff::default();
     let at = layer.clock.now().after(backoff.next(&*layer.clock));
     ends.end(claim, Flushed::Again(at));
@@ -252,6 +255,12 @@ impl Ends {
             "a dirty entry is parked: it is a dead letter now"
         );
         self.end(claim, Flushed::Parked(said::write(&refusal)));
+    }
+
+    /// Whether any entry is not what it was before.
+    fn changed(&self) -> bool {
+        let again = |flushed: &Flushed| matches!(flushed, Flushed::Again(_));
+        self.settled.iter().any(|(_, _, flushed)| !again(flushed))
     }
 
     fn count(&self, layer: &Layer, failed: bool) {

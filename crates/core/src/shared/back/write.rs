@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::kept::KeptWrite;
+use super::replay::replay;
 use super::room::full;
 use super::stored::{NotStored, until_stored};
 use super::watch::look;
@@ -15,8 +16,8 @@ use crate::class::{Class, WhenFull, WhenJournalFails};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
 use crate::port::{
-    ENTRY_OVERHEAD_BYTES, Expected, Flushed, Held, JournalError, Put, PutOutcome, SharedError,
-    SharedKey, Value, shard_of,
+    ENTRY_OVERHEAD_BYTES, Expected, Flushed, Held, JournalError, Put, PutOutcome, Shard,
+    SharedError, SharedKey, Value, shard_of,
 };
 use crate::receipt::{Durability, Receipt, Source, Written};
 use crate::version::Version;
@@ -24,6 +25,8 @@ use crate::version::Version;
 /// What a writer waits between two attempts: at first, and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// Past half of a bound what is known of all that is dirty is not older than this when a write is let in.
+const KNOWN_FOR: Duration = Duration::from_millis(20);
 /// Writes that go through past a bound may make it so many times the bound, and no more.
 const THROUGH_SHARE: u64 = 2;
 /// What a write waits at most when its class is just below a bound.
@@ -54,6 +57,8 @@ pub(super) struct Placed {
     pub(super) version: Version,
     /// Whether the key was there before, if the cache knew.
     pub(super) existed: Option<bool>,
+    /// What its row is, as far as the cache knows.
+    base: Option<Version>,
     way: Way,
 }
 
@@ -84,15 +89,12 @@ impl<'a> Writer<'a> {
         value: Option<Value>,
         expected: Expected,
     ) -> Result<Option<Written>> {
+        let given_back = self.back.given_back.begun(self.shard());
         let Some(placed) = self.place(&value, expected).await? else {
             return Ok(None);
         };
-        let base = match expected {
-            Expected::Any => None,
-            Expected::Version(version) => Some(version),
-        };
         let (version, existed) = (placed.version, placed.existed.unwrap_or(false));
-        let durability = self.secure(placed, value, base).await?;
+        let durability = self.secure(placed, value, given_back).await?;
         let source = match durability {
             Durability::Store => Source::Store,
             _ => Source::Dirty,
@@ -130,11 +132,16 @@ impl<'a> Writer<'a> {
                 shared.copies.forget(layer, self.key.key.as_bytes());
             }
             match answer {
-                Ok(PutOutcome::Dirty { version, existed }) => {
+                Ok(PutOutcome::Dirty {
+                    version,
+                    existed,
+                    base,
+                }) => {
                     self.placed(version, bytes, way);
                     return Ok(Some(Placed {
                         version,
                         existed,
+                        base,
                         way,
                     }));
                 }
@@ -159,7 +166,7 @@ impl<'a> Writer<'a> {
     /// The cache has it: for the flusher.
     fn placed(&self, version: Version, bytes: u64, way: Way) {
         let (layer, back, class) = (self.layer, self.back, self.settings());
-        let shard = shard_of(&self.key.key, back.shards);
+        let shard = self.shard();
         let (now, elapsed) = (layer.clock.now(), layer.clock.elapsed());
         back.saw(version);
         back.room.add(shard, bytes, now);
@@ -180,18 +187,23 @@ impl<'a> Writer<'a> {
         &self,
         placed: Placed,
         value: Option<Value>,
-        base: Option<Version>,
+        given_back: u64,
     ) -> Result<Durability> {
         let durability = self.settings().durability;
         let version = placed.version;
         if placed.way == Way::Back {
             let held = Held { version, value };
             match durability {
-                Durability::Journal | Durability::Both => match self.journal(held, base).await {
-                    Ok(()) => return Ok(durability),
-                    // The cache has it and the journal may not: the store makes up for it.
-                    Err(error) => self.layer.note_journal_failure(&error),
-                },
+                Durability::Journal | Durability::Both => {
+                    match self.journal(held, placed.base).await {
+                        Ok(write) => {
+                            self.keep(write, given_back).await?;
+                            return Ok(durability);
+                        }
+                        // The cache has it and the journal may not: the store makes up for it.
+                        Err(error) => self.layer.note_journal_failure(&error),
+                    }
+                }
                 _ => return Ok(durability),
             }
         }
@@ -214,7 +226,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    async fn journal(&self, held: Held, base: Option<Version>) -> Result<(), JournalError> {
+    async fn journal(&self, held: Held, base: Option<Version>) -> Result<KeptWrite, JournalError> {
         let write = KeptWrite {
             key: self.key.clone(),
             held,
@@ -222,7 +234,35 @@ impl<'a> Writer<'a> {
             since: self.layer.clock.now(),
             lost: None,
         };
-        self.back.journal(self.layer, &write).await
+        self.back.journal(self.layer, &write).await?;
+        Ok(write)
+    }
+
+    /// Sees to it that the cache has a write whose record is durable: not if it lost what it had between the two, and
+    /// this node's journal was given back without the record.
+    async fn keep(&self, write: KeptWrite, given_back: u64) -> Result<()> {
+        if self.back.given_back.begun(self.shard()) == given_back {
+            return Ok(());
+        }
+        let late = || {
+            Error::new(
+                ErrorKind::Unknown,
+                "the write is in the journal and goes on by itself, but the shared cache lost it and does not take it \
+                 back yet",
+            )
+        };
+        let mut left = vec![write];
+        loop {
+            left = replay(self.layer, self.back, left).await;
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.wait(late).await?;
+        }
+    }
+
+    fn shard(&self) -> Shard {
+        shard_of(&self.key.key, self.back.shards)
     }
 
     /// Lets a write of so many bytes in, or makes it wait.
@@ -237,11 +277,16 @@ impl<'a> Writer<'a> {
             };
         }
         let has_room = || back.room.has_room(class, bytes, layer.clock.now());
-        if has_room() {
+        let is_near = back.room.is_past_soft(class, layer.clock.now());
+        if !is_near && has_room() {
             return Ok(Way::Back);
         }
-        // What is known may be old.
-        look(layer, back, layer.clock.elapsed()).await;
+        // What is known may be old: other nodes write too.
+        let since = match has_room() {
+            true => layer.clock.elapsed().saturating_sub(KNOWN_FOR),
+            false => layer.clock.elapsed(),
+        };
+        look(layer, back, since).await;
         if has_room() {
             return Ok(Way::Back);
         }

@@ -9,7 +9,9 @@ use super::stage::{NOW, Stage, clean, committed, held, key, later, life, value, 
 
 fn dirty(outcome: PutOutcome) -> (Version, Option<bool>) {
     match outcome {
-        PutOutcome::Dirty { version, existed } => (version, existed),
+        PutOutcome::Dirty {
+            version, existed, ..
+        } => (version, existed),
         other => panic!("it is not dirty: {other:?}"),
     }
 }
@@ -56,6 +58,12 @@ pub(super) async fn a_put_knows_what_was_there(stage: Stage) {
         let put = stage.put_of(key, Some("put"), later(n as u64 / 5));
         let (_, existed) = dirty(stage.try_put(&put).await);
         assert_eq!(existed, known, "key {n}");
+        // The second goes over the first, which no row has.
+        let second = stage.put_of(key, Some("put"), later(1));
+        let PutOutcome::Dirty { base, .. } = stage.try_put(&second).await else {
+            panic!("key {n} is not dirty");
+        };
+        assert_eq!(base, known.map(|_| version(5)), "key {n}");
     }
     let claimed = stage.claim_at(stage.shard(absent), NOW).await;
     assert_eq!(claimed.len(), 5);

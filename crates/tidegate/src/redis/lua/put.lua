@@ -1,6 +1,6 @@
 -- ARGV from 4: version it must have or nothing, now, bytes the shard may have, content (what is held, less the version).
--- absent, lease, clean, dirty, parked -> dirty. {version, whether it was present, if that is known}, or the letter of
--- what is in the way: B busy, C changed, F full.
+-- absent, lease, clean, dirty, parked -> dirty. {version, whether it was present, if that is known, its base, if that is
+-- known}, or the letter of what is in the way: B busy, C changed, F full.
 if not is_open or state == 'Q' then return 'B' end
 if ARGV[4] ~= '' and known ~= ARGV[4] then return 'C' end
 local bytes = bytes_of(NONE .. ARGV[7])
@@ -22,4 +22,4 @@ else
 end
 dirty.held = version .. ARGV[7]
 keep()
-return {version, existed}
+return {version, existed, dirty.base or ''}
