@@ -66,6 +66,7 @@ pub(crate) async fn work(
             let told = client.add(key).await;
             done.additions.push(Addition {
                 key: key.to_owned(),
+                node,
                 invoked,
                 returned: clock.now(),
                 told,

@@ -2,6 +2,8 @@
 //! answer is what all before it came to.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
 
 use tidegate_testkit::history::Outcome;
 
@@ -9,10 +11,29 @@ use tidegate_testkit::history::Outcome;
 #[derive(Clone, Debug)]
 pub(crate) struct Addition {
     pub(crate) key: String,
+    pub(crate) node: u32,
     pub(crate) invoked: u64,
     pub(crate) returned: u64,
     /// What it came to.
     pub(crate) told: Result<i64, Outcome>,
+}
+
+impl fmt::Display for Addition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64() * 1e3;
+        let Self { key, node, .. } = self;
+        write!(f, "one more of '{key}' at node {node} ")?;
+        write!(
+            f,
+            "({:.3}..{:.3} ms): ",
+            millis(self.invoked),
+            millis(self.returned)
+        )?;
+        match &self.told {
+            Ok(number) => write!(f, "{number}"),
+            Err(outcome) => write!(f, "{outcome:?}"),
+        }
+    }
 }
 
 /// The additions of one client.
@@ -48,11 +69,11 @@ pub(crate) fn check(additions: &[Addition], end: &BTreeMap<String, i64>) -> Vec<
             if let Some((before, earlier)) = latest {
                 if before == number {
                     wrong.push(format!(
-                        "I10 of '{key}': two additions were answered with {number}: {earlier:?} and {addition:?}"
+                        "I10 of '{key}': two additions were answered with {number}: {earlier} and {addition}"
                     ));
                 } else if addition.returned < earlier.invoked {
                     wrong.push(format!(
-                        "I1 of '{key}': {addition:?} came to more than {earlier:?}, which began afterwards"
+                        "I1 of '{key}': {addition}, which is more than of {earlier}, which began afterwards"
                     ));
                 }
             }
@@ -68,6 +89,7 @@ pub(crate) fn check(additions: &[Addition], end: &BTreeMap<String, i64>) -> Vec<
 fn bad_additions_are_found() {
     let addition = |invoked, told| Addition {
         key: "k".to_owned(),
+        node: 0,
         invoked,
         returned: invoked + 1,
         told,

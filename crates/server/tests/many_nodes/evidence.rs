@@ -9,6 +9,8 @@ use std::time::SystemTime;
 use ::tidegate::Key;
 use tidegate_testkit::history::{History, Violation};
 
+use crate::counters::Addition;
+
 /// Everything that there is to keep.
 pub(crate) struct Evidence<'a> {
     pub(crate) seed: u64,
@@ -21,6 +23,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) changes: &'a str,
     /// The faults, with the moments they began and ended.
     pub(crate) faults: &'a str,
+    /// What was added to numbers.
+    pub(crate) additions: &'a [Addition],
     /// What each node said.
     pub(crate) said: &'a [String],
 }
@@ -43,6 +47,16 @@ impl Evidence<'_> {
             let name = String::from_utf8_lossy(key.as_bytes()).replace(':', "-");
             write(&format!("{name}.txt"), &self.of_key(key));
         }
+        let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let began = format!("began {:.3} s after 1970\n", began.as_secs_f64());
+        write("faults.txt", &(began + self.faults));
+        write("changes.txt", self.changes);
+        let mut additions: Vec<_> = self.additions.iter().collect();
+        additions.sort_by_key(|addition| addition.invoked);
+        let lines = additions
+            .into_iter()
+            .map(|addition| format!("{addition}\n"));
+        write("additions.txt", &lines.collect::<String>());
         for (node, said) in self.said.iter().enumerate() {
             write(&format!("node{node}.txt"), said);
         }
@@ -50,13 +64,10 @@ impl Evidence<'_> {
     }
 
     fn of_key(&self, key: &Key) -> String {
-        let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let mut text = format!("began {:.3} s after 1970\n", began.as_secs_f64());
-        writeln!(text, "\nfaults\n{}", self.faults).unwrap();
         let mut operations: Vec<_> = self.history.operations().iter().collect();
         operations.retain(|operation| operation.key == *key);
         operations.sort_by_key(|operation| operation.invoked);
-        writeln!(text, "operations").unwrap();
+        let mut text = "operations\n".to_owned();
         for operation in operations {
             writeln!(text, "{operation}").unwrap();
         }

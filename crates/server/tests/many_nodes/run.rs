@@ -180,6 +180,7 @@ pub(crate) fn run<S: Subject>(
             history: &history,
             changes: &changes,
             faults: &list(&happened),
+            additions: &additions,
             said: &subject.said(),
         };
         summary.evidence.push(evidence.keep());
@@ -228,7 +229,9 @@ fn trouble<S: Subject>(
         pause(300 + random.below(900));
         let begun = clock.now();
         fault.begin(&mut scene);
-        pause(300 + random.below(1000));
+        // Sometimes for so long that marks run out and are swept meanwhile.
+        let longer = if random.chance(0.3) { 1200 } else { 0 };
+        pause(300 + random.below(1000) + longer);
         fault.end(&mut scene);
         happened.push(Happened {
             name: fault.name(),

@@ -1,5 +1,6 @@
 //! What goes wrong during a run: one fault after the other, each with its end, and some within others.
 
+mod late;
 mod nodes;
 mod shared;
 mod store;
@@ -67,6 +68,7 @@ pub(crate) fn all(with_shared: bool, random: &Random) -> Vec<Box<dyn Fault>> {
     if with_shared {
         faults.extend(shared::all());
         faults.extend(ways::all(To::Shared));
+        faults.extend(late::all());
     }
     let count = if with_shared { 6 } else { 2 };
     faults.extend((0..count).map(|_| within::any_within(with_shared, random)));
